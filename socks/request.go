@@ -70,7 +70,7 @@ func (r *Request) Target() string { return r.Addr.String() }
 func (r *Request) Context(parent context.Context) (ctx context.Context, stop context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(parent)
 	r.unwatch()
-	r.watch = startWatch(r.conn, r.r, func() { cancel(ErrGone) })
+	r.watch = startWatch(r.conn, r.r, func(error) { cancel(ErrGone) })
 	return ctx, func() {
 		r.unwatch()
 		cancel(nil)
@@ -81,6 +81,7 @@ func (r *Request) unwatch() {
 	if r.watch != nil {
 		r.ended = r.watch.stop()
 		r.watch = nil
+		r.conn.SetReadDeadline(time.Time{})
 	}
 }
 

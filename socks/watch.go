@@ -9,6 +9,9 @@ import (
 	"time"
 )
 
+// past is a deadline that ends whatever waits.
+var past = time.Unix(1, 0)
+
 // A watch reads ahead from a client that has nothing to say yet, to learn
 // whether it goes away. What it reads stays in the buffered reader.
 type watch struct {
@@ -18,9 +21,10 @@ type watch struct {
 }
 
 // startWatch starts to watch. Until stop is called, r must be left alone. gone
-// is called, once at most, if the connection breaks or if it ends with nothing
-// read ahead: bytes and an end are a client that has said all it wants to say.
-func startWatch(conn net.Conn, r *bufio.Reader, gone func()) *watch {
+// is called, once at most, with the error of a connection that breaks, or with
+// io.EOF if it ends with nothing read ahead: bytes and an end are a client that
+// has said all it wants to say.
+func startWatch(conn net.Conn, r *bufio.Reader, gone func(error)) *watch {
 	w := &watch{conn: conn, done: make(chan struct{})}
 	go func() {
 		defer close(w.done)
@@ -32,7 +36,7 @@ func startWatch(conn net.Conn, r *bufio.Reader, gone func()) *watch {
 			if err != nil {
 				w.ended = err
 				if err != io.EOF || r.Buffered() == 0 {
-					gone()
+					gone(err)
 				}
 				return
 			}
@@ -42,10 +46,9 @@ func startWatch(conn net.Conn, r *bufio.Reader, gone func()) *watch {
 }
 
 // stop ends the watch and waits for its end. It returns how the client's stream
-// ended, or nil if it goes on.
+// ended, or nil if it goes on. The read deadline is left in the past.
 func (w *watch) stop() error {
-	w.conn.SetReadDeadline(time.Unix(1, 0))
+	w.conn.SetReadDeadline(past)
 	<-w.done
-	w.conn.SetReadDeadline(time.Time{})
 	return w.ended
 }
