@@ -28,13 +28,13 @@ type Config struct {
 	// passwords are refused without asking.
 	Users func(name, password string) bool
 
-	// Connect serves a CONNECT: it dials the target under ctx, answers with
-	// Accept or Refuse, relays, and returns when all is over. ctx also ends when
-	// the client goes away before it is answered. If nil, CONNECT is refused.
+	// Connect serves a CONNECT: it dials the target under the context of the
+	// request, answers with Accept or Refuse, relays, and returns when all is
+	// over. ctx is that of ServeConn. If nil, CONNECT is refused.
 	Connect func(ctx context.Context, r *Request)
 
 	// Dial connects to the target of a request in absolute-form. It limits its
-	// own time. If nil, these requests are refused.
+	// own time. [UserOf] tells for whom. If nil, these requests are refused.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 
 	// Relay copies between a client and a target that have agreed on another
@@ -72,11 +72,19 @@ func NewServer(cfg Config) *Server {
 // ServeConn serves the requests of one client until it goes away, stays idle
 // for too long, or ctx ends. It closes conn. Connections to targets are kept
 // for this client only, and there for each user apart.
-func (s *Server) ServeConn(ctx context.Context, conn net.Conn) {
+//
+// r reads from conn and may hold bytes already. A caller that has waited for
+// them has set the deadline of the first header too; if r is nil, it is
+// Config.HeaderTimeout from now.
+func (s *Server) ServeConn(ctx context.Context, conn net.Conn, r *bufio.Reader) {
+	if r == nil {
+		conn.SetDeadline(time.Now().Add(s.cfg.HeaderTimeout))
+		r = bufio.NewReaderSize(conn, MaxHeaderLen)
+	}
 	c := &client{
 		cfg:  &s.cfg,
 		conn: conn,
-		r:    bufio.NewReaderSize(conn, MaxHeaderLen),
+		r:    bufio.NewReaderSize(r, MaxHeaderLen), // r itself if it is large enough
 		w:    bufio.NewWriterSize(conn, 4<<10),
 	}
 	defer c.leavePool()
@@ -141,7 +149,7 @@ func (c *client) serveRequest(ctx context.Context, first bool) outcome {
 	switch {
 	case req.Method == http.MethodConnect:
 		return c.connect(ctx, req, t, user)
-	case isFinal(req):
+	case req.RequestURI == "*":
 		return c.answerOptions(req)
 	}
 	return c.forward(ctx, req, t, user)
