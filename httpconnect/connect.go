@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"time"
 )
 
@@ -37,24 +38,11 @@ type Request struct {
 // Target returns the address of the target as HOST:PORT.
 func (r *Request) Target() string { return target{r.Host, r.Port}.String() }
 
-// Context returns a context derived from parent that also ends when the client
-// goes away before Accept or Refuse is called: when its connection breaks, or
-// ends before a byte of the stream was received. Its cause is then ErrGone. The
-// dial belongs under it. The context outlives Accept; stop releases it.
-func (r *Request) Context(parent context.Context) (ctx context.Context, stop context.CancelFunc) {
-	ctx, cancel := context.WithCancelCause(parent)
-	r.unwatch()
-	r.watch = startWatch(r.client.conn, r.client.r, func(error) { cancel(ErrGone) })
-	return ctx, func() {
-		r.unwatch()
-		cancel(nil)
-	}
-}
-
 // Accept tells the client that it is connected and returns the stream, which
-// begins with the bytes received ahead. If Accept returns an error, the
-// client's connection is closed.
-func (r *Request) Accept() (net.Conn, error) {
+// begins with the bytes received ahead. HTTP has no place for bound, the address
+// of the proxy's side. If Accept returns an error, the client's connection is
+// closed.
+func (r *Request) Accept(bound netip.AddrPort) (net.Conn, error) {
 	r.answer()
 	c := r.client
 	c.conn.SetWriteDeadline(time.Now().Add(replyTimeout))
@@ -86,17 +74,11 @@ func (r *Request) Refuse(err error) error {
 	return nil
 }
 
+// answer ends the watch.
 func (r *Request) answer() {
 	r.done = true
-	r.unwatch()
-}
-
-func (r *Request) unwatch() {
-	if r.watch != nil {
-		r.ended = r.watch.stop()
-		r.watch = nil
-		r.client.conn.SetReadDeadline(time.Time{})
-	}
+	r.ended = r.watch.stop()
+	r.client.conn.SetReadDeadline(time.Time{})
 }
 
 // connect serves a CONNECT. The connection is never kept: what a client sends
@@ -106,8 +88,11 @@ func (c *client) connect(ctx context.Context, req *http.Request, t target, user 
 		return c.refuse(req, failure{status: http.StatusNotImplemented, reason: errNotSupported, text: "CONNECT is not offered"})
 	}
 	c.release() // the one who accepts says how the stream ends
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	c.conn.SetDeadline(time.Time{})
 	r := &Request{Host: t.host, Port: t.port, User: user, client: c, req: req}
+	r.watch = startWatch(c.conn, c.r, func(error) { cancel(ErrGone) })
 	c.cfg.Connect(ctx, r)
 	if !r.done {
 		r.Refuse(errUnanswered)

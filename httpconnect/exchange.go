@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -222,7 +223,7 @@ func (ex *exchange) fail(ctx context.Context, err error) outcome {
 		return leave
 	case errors.As(err, &dial):
 		f = failureOf(dial.error)
-	case ex.bodyErr != nil && !errors.Is(ex.bodyErr, http.ErrBodyReadAfterClose):
+	case ex.contentBroken():
 		f = badRequest("content of request ended early")
 	}
 	after := leave
@@ -234,4 +235,10 @@ func (ex *exchange) fail(ctx context.Context, err error) outcome {
 		return leave
 	}
 	return after
+}
+
+// contentBroken reports whether the content ended early by the client's doing
+// and not by that of finish.
+func (ex *exchange) contentBroken() bool {
+	return ex.bodyErr != nil && !errors.Is(ex.bodyErr, http.ErrBodyReadAfterClose) && !errors.Is(ex.bodyErr, os.ErrDeadlineExceeded)
 }

@@ -28,9 +28,11 @@ type Config struct {
 	// passwords are refused without asking.
 	Users func(name, password string) bool
 
-	// Connect serves a CONNECT: it dials the target under the context of the
-	// request, answers with Accept or Refuse, relays, and returns when all is
-	// over. ctx is that of ServeConn. If nil, CONNECT is refused.
+	// Connect serves a CONNECT: it dials the target under ctx, answers with
+	// Accept or Refuse, relays, and returns when all is over. ctx is that of
+	// ServeConn, and also ends, with ErrGone as its cause, if the client goes
+	// away before it is answered: when its connection breaks, or ends before a
+	// byte of the stream was received. If nil, CONNECT is refused.
 	Connect func(ctx context.Context, r *Request)
 
 	// Dial connects to the target of a request in absolute-form. It limits its
@@ -72,19 +74,18 @@ func NewServer(cfg Config) *Server {
 // ServeConn serves the requests of one client until it goes away, stays idle
 // for too long, or ctx ends. It closes conn. Connections to targets are kept
 // for this client only, and there for each user apart.
-//
-// r reads from conn and may hold bytes already. A caller that has waited for
-// them has set the deadline of the first header too; if r is nil, it is
-// Config.HeaderTimeout from now.
-func (s *Server) ServeConn(ctx context.Context, conn net.Conn, r *bufio.Reader) {
-	if r == nil {
-		conn.SetDeadline(time.Now().Add(s.cfg.HeaderTimeout))
-		r = bufio.NewReaderSize(conn, MaxHeaderLen)
-	}
+func (s *Server) ServeConn(ctx context.Context, conn net.Conn) {
+	s.ServeConnBefore(ctx, conn, time.Now().Add(s.cfg.HeaderTimeout))
+}
+
+// ServeConnBefore is ServeConn for a client that has been waited for already:
+// its first header must be there before deadline.
+func (s *Server) ServeConnBefore(ctx context.Context, conn net.Conn, deadline time.Time) {
+	conn.SetDeadline(deadline)
 	c := &client{
 		cfg:  &s.cfg,
 		conn: conn,
-		r:    bufio.NewReaderSize(r, MaxHeaderLen), // r itself if it is large enough
+		r:    bufio.NewReaderSize(conn, MaxHeaderLen),
 		w:    bufio.NewWriterSize(conn, 4<<10),
 	}
 	defer c.leavePool()
