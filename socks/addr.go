@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"strconv"
+	"strings"
 )
 
 // MaxNameLen is the length of the longest host name that is accepted, the
@@ -86,9 +87,11 @@ func (a *Addr) check() error {
 			return fmt.Errorf("%w: byte %#02x in name", ErrAddress, c)
 		}
 	}
-	if ip, err := netip.ParseAddr(a.Name); err == nil {
-		a.IP = ip
+	ip, err := netip.ParseAddr(a.Name)
+	if err != nil && strings.Contains(a.Name, ":") {
+		return fmt.Errorf("%w: colon in name", ErrAddress)
 	}
+	a.IP = ip
 	return nil
 }
 
