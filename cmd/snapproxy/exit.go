@@ -1,0 +1,109 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/snapproxy/snapproxy"
+	"github.com/snapproxy/snapproxy/scion"
+	"github.com/snapproxy/snapproxy/tunnel/snaptun"
+)
+
+// attachOptions are the flags that name the SNAP to attach to: its ready line.
+type attachOptions struct {
+	snap    string
+	snapKey snaptun.PublicKey
+	ia      scion.IA
+}
+
+func (o *attachOptions) add(fs *pflag.FlagSet) {
+	addValue(fs, &o.snap, "snap", "HOST:PORT", "", "the SNAP to attach to", parseHostPort)
+	addValue(fs, &o.snapKey, "snap-key", "KEY", "", "public key of the SNAP", parsePublicKey)
+	addIA(fs, &o.ia)
+}
+
+var attachFlags = []string{"snap", "snap-key", "isd-as"}
+
+// exitOptions are the flags that make an exit.
+type exitOptions struct {
+	bind  netip.AddrPort
+	allow []netip.Prefix
+	deny  []netip.Prefix
+}
+
+func (o *exitOptions) add(fs *pflag.FlagSet) {
+	addValue(fs, &o.bind, "bind", "IP:PORT", "", "local UDP address; a fixed port keeps the exit's address over restarts", parseAddrPort)
+	addAllow(fs, &o.allow)
+	addList(fs, &o.deny, "deny", "CIDR", "range of targets that is closed (repeatable; the longest prefix wins)", parsePrefix)
+}
+
+func addAllow(fs *pflag.FlagSet, to *[]netip.Prefix) {
+	addList(fs, to, "allow", "CIDR", "range of targets that is open besides the globally reachable ones (repeatable)", parsePrefix)
+}
+
+// config is the configuration that the flags make.
+func (o *exitOptions) config(attach attachOptions, key snaptun.PrivateKey, limit int, authorize func(snaptun.PublicKey, time.Time) bool, logger *slog.Logger) snapproxy.ExitConfig {
+	if o.bind.Port() == 0 {
+		logger.Warn("the exit's address changes when it is restarted: give --bind IP:PORT to keep it")
+	}
+	return snapproxy.ExitConfig{
+		SNAP: attach.snap, SNAPKey: attach.snapKey, IA: attach.ia,
+		PrivateKey: key, Authorize: authorize, Bind: o.bind, Allow: o.allow, Deny: o.deny,
+		HandshakeLimit: limit, Logger: logger,
+	}
+}
+
+func newExit() *cobra.Command {
+	var (
+		life   lifecycle
+		attach attachOptions
+		exit   exitOptions
+		server serverOptions
+	)
+	cmd := &cobra.Command{
+		Use:   "exit",
+		Short: "Run an exit that reaches the clients' targets",
+		Args:  noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			logger := life.logger(cmd)
+			if err := require(cmd.Flags(), append(attachFlags, "authorized-keys")...); err != nil {
+				return err
+			}
+			key, err := requiredPrivateKey(cmd.Flags(), cmd.InOrStdin(), logger)
+			if err != nil {
+				return err
+			}
+			keys, err := loadKeys(server.authorizedKeys, logger)
+			if err != nil {
+				return err
+			}
+			e, err := snapproxy.NewExit(exit.config(attach, key, server.handshakeLimit, keys.Authorized, logger))
+			if err != nil {
+				return err
+			}
+			return life.serve(cmd, role{
+				run:    func(ctx context.Context) error { return together(ctx, e.Run, keys.Run) },
+				ready:  e.Ready(),
+				line:   func() string { return exitLine(e) },
+				silent: e.Silent,
+				reload: keys.Reload,
+			}, logger)
+		},
+	}
+	life.add(cmd.Flags(), "0", "info")
+	attach.add(cmd.Flags())
+	exit.add(cmd.Flags())
+	server.add(cmd.Flags())
+	return cmd
+}
+
+// exitLine is the ready line: the flags that reach the exit.
+func exitLine(e *snapproxy.Exit) string {
+	return fmt.Sprintf("--exit %s --exit-key %s", e.Addr(), e.PublicKey())
+}
