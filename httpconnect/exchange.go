@@ -77,8 +77,14 @@ func (ex *exchange) outgoing(ctx context.Context, t target) *http.Request {
 		Method:        ex.req.Method,
 		URL:           forwardURL(ex.req, t),
 		Host:          ex.req.Host,
+		Proto:         "HTTP/1.1", // else Expect is not heeded
+		ProtoMajor:    1,
+		ProtoMinor:    1,
 		Header:        h,
 		ContentLength: ex.req.ContentLength,
+		// A connection that is to be kept would need the content even if the
+		// target has not permitted it.
+		Close: ex.waiting,
 	}).WithContext(ctx)
 	if !ex.whole.Load() {
 		out.Body = ex

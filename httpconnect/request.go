@@ -106,6 +106,11 @@ func checkHead(head []byte) error {
 	if err != nil {
 		return badRequest("malformed header")
 	}
+	for name := range h {
+		if strings.ContainsAny(name, " \t") { // which ReadMIMEHeader lets pass
+			return badRequest("malformed header")
+		}
+	}
 	http11 := strings.HasSuffix(line, " HTTP/1.1")
 	connect := strings.HasPrefix(line, http.MethodConnect+" ")
 	host, length, coding := h["Host"], h["Content-Length"], h["Transfer-Encoding"]
