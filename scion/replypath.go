@@ -1,0 +1,56 @@
+package scion
+
+// maxReplyPaths bounds a generation of the paths that a host has seen. A path
+// has 1,000 bytes at most.
+const maxReplyPaths = 1024
+
+// A replyPaths holds the reversals of received paths, so that a path costs an
+// allocation when it is first seen and equal paths are one pointer, until more
+// than maxReplyPaths others have been seen since. It has no lock.
+type replyPaths struct {
+	last     *replyPath
+	received generations[string, *replyPath] // by the bytes received
+	paths    generations[string, *Path]      // by their own bytes
+}
+
+type replyPath struct {
+	received string
+	path     *Path
+}
+
+func newReplyPaths() replyPaths {
+	return replyPaths{
+		last:     &replyPath{},
+		received: newGenerations[string, *replyPath](maxReplyPaths),
+		paths:    newGenerations[string, *Path](maxReplyPaths),
+	}
+}
+
+// reverse returns the way back over raw, a valid path of type SCION.
+func (r *replyPaths) reverse(raw []byte) *Path {
+	if r.last.received == string(raw) {
+		return r.last.path
+	}
+	p, ok := r.received.young[string(raw)] // does not allocate the key
+	if !ok {
+		p = r.learn(raw)
+	}
+	r.last = p
+	return p.path
+}
+
+func (r *replyPaths) learn(raw []byte) *replyPath {
+	if p, ok := r.received.get(string(raw)); ok {
+		return p
+	}
+	// Paths that differ in reserved bits only have the same reversal.
+	reversed := string(appendReversedPath(nil, raw))
+	path, ok := r.paths.get(reversed)
+	if !ok {
+		path = &Path{raw: reversed}
+		r.paths.put(reversed, path)
+	}
+	p := &replyPath{received: string(raw), path: path}
+	r.received.put(p.received, p)
+	return p
+}
