@@ -2,10 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"time"
+	"syscall"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -48,14 +49,14 @@ func addAllow(fs *pflag.FlagSet, to *[]netip.Prefix) {
 }
 
 // config is the configuration that the flags make.
-func (o *exitOptions) config(attach attachOptions, key snaptun.PrivateKey, limit int, authorize func(snaptun.PublicKey, time.Time) bool, logger *slog.Logger) snapproxy.ExitConfig {
+func (o *exitOptions) config(attach attachOptions, server serverOptions, key snaptun.PrivateKey, authorize authorization, logger *slog.Logger) snapproxy.ExitConfig {
 	if o.bind.Port() == 0 {
 		logger.Warn("the exit's address changes when it is restarted: give --bind IP:PORT to keep it")
 	}
 	return snapproxy.ExitConfig{
 		SNAP: attach.snap, SNAPKey: attach.snapKey, IA: attach.ia,
 		PrivateKey: key, Authorize: authorize, Bind: o.bind, Allow: o.allow, Deny: o.deny,
-		HandshakeLimit: limit, Logger: logger,
+		HandshakeLimit: server.handshakeLimit, Logger: logger,
 	}
 }
 
@@ -83,12 +84,12 @@ func newExit() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			e, err := snapproxy.NewExit(exit.config(attach, key, server.handshakeLimit, keys.Authorized, logger))
+			e, err := snapproxy.NewExit(exit.config(attach, server, key, keys.Authorized, logger))
 			if err != nil {
 				return err
 			}
 			return life.serve(cmd, role{
-				run:    func(ctx context.Context) error { return together(ctx, e.Run, keys.Run) },
+				run:    func(ctx context.Context) error { return together(ctx, runExit(e), keys.Run) },
 				ready:  e.Ready(),
 				line:   func() string { return exitLine(e) },
 				silent: e.Silent,
@@ -101,6 +102,17 @@ func newExit() *cobra.Command {
 	exit.add(cmd.Flags())
 	server.add(cmd.Flags())
 	return cmd
+}
+
+// runExit runs an exit. It binds its socket only then.
+func runExit(e *snapproxy.Exit) func(context.Context) error {
+	return func(ctx context.Context) error {
+		err := e.Run(ctx)
+		if errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, syscall.EADDRNOTAVAIL) {
+			return bindError("--bind", err)
+		}
+		return err
+	}
 }
 
 // exitLine is the ready line: the flags that reach the exit.

@@ -39,17 +39,17 @@ for others. Both have the key of --key, and both admit the authorized keys.`,
 			}
 			own := key.PublicKey()
 			attaches := func(k snaptun.PublicKey, now time.Time) bool { return k == own || keys.Authorized(k, now) }
-			s, err := snap.open(key, server.handshakeLimit, attaches, logger.With("role", "snap"))
+			s, err := snap.open(snap.config(server, key, attaches, logger.With("role", "snap")), logger)
 			if err != nil {
 				return err
 			}
 			near := attachOptions{snap: beside(s.Addr(), exit.bind).String(), snapKey: own, ia: snap.ia}
-			e, err := snapproxy.NewExit(exit.config(near, key, server.handshakeLimit, keys.Authorized, logger.With("role", "exit")))
+			e, err := snapproxy.NewExit(exit.config(near, server, key, keys.Authorized, logger.With("role", "exit")))
 			if err != nil {
 				return err
 			}
 			return life.serve(cmd, role{
-				run:    func(ctx context.Context) error { return together(ctx, s.Run, e.Run, keys.Run) },
+				run:    func(ctx context.Context) error { return together(ctx, s.Run, runExit(e), keys.Run) },
 				ready:  e.Ready(),
 				line:   func() string { return snap.line(s) + " " + exitLine(e) },
 				silent: e.Silent,

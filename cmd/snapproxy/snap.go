@@ -69,7 +69,7 @@ func newSNAP() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			s, err := snap.open(key, server.handshakeLimit, keys.Authorized, logger)
+			s, err := snap.open(snap.config(server, key, keys.Authorized, logger), logger)
 			if err != nil {
 				return err
 			}
@@ -102,11 +102,20 @@ func loadKeys(name string, logger *slog.Logger) (*snapproxy.KeySet, error) {
 	return keys, nil
 }
 
+// An authorization says which keys may attach.
+type authorization func(key snaptun.PublicKey, now time.Time) bool
+
+// config is the configuration that the flags make.
+func (o *snapOptions) config(server serverOptions, key snaptun.PrivateKey, authorize authorization, logger *slog.Logger) snapproxy.SNAPConfig {
+	return snapproxy.SNAPConfig{
+		IA: o.ia, Listen: o.listen, PrivateKey: key, Authorize: authorize,
+		HandshakeLimit: server.handshakeLimit, Logger: logger,
+	}
+}
+
 // open binds the SNAP's socket.
-func (o *snapOptions) open(key snaptun.PrivateKey, limit int, authorize func(snaptun.PublicKey, time.Time) bool, logger *slog.Logger) (*snapproxy.SNAP, error) {
-	s, err := snapproxy.NewSNAP(snapproxy.SNAPConfig{
-		IA: o.ia, Listen: o.listen, PrivateKey: key, Authorize: authorize, HandshakeLimit: limit, Logger: logger,
-	})
+func (o *snapOptions) open(cfg snapproxy.SNAPConfig, logger *slog.Logger) (*snapproxy.SNAP, error) {
+	s, err := snapproxy.NewSNAP(cfg)
 	if err != nil {
 		return nil, bindError("--listen", err)
 	}

@@ -74,35 +74,19 @@ func addList[T any](fs *pflag.FlagSet, to *[]T, name, kind, usage string, parse 
 	fs.Var(&list[T]{kind: kind, parse: parse, to: to}, name, usage)
 }
 
-const exampleAddr = "1-ff00:0:110,10.0.0.1:8000"
-
 func parseAddr(s string) (scion.Addr, error) {
 	if !strings.Contains(s, ",") {
-		return scion.Addr{}, errors.New("missing ISD-AS (want " + exampleAddr + ")")
+		return scion.Addr{}, errors.New("missing ISD-AS (want 1-ff00:0:110,10.0.0.1:8000)")
 	}
-	a, err := scion.ParseAddr(s)
-	switch {
-	case err != nil:
-		return scion.Addr{}, fmt.Errorf("%w (want %s)", err, exampleAddr)
-	case a.Port == 0:
-		return scion.Addr{}, errors.New("port 0 (want " + exampleAddr + ")")
-	}
-	return a, wholeIA(a.IA)
+	return scion.ParseAddr(s)
 }
 
 func parseIA(s string) (scion.IA, error) {
 	ia, err := scion.ParseIA(s)
-	if err != nil {
-		return 0, fmt.Errorf("%w (want 1-ff00:0:110)", err)
+	if err == nil && ia.IsWildcard() {
+		err = fmt.Errorf("%v is a wildcard (want one like 1-ff00:0:110)", ia)
 	}
-	return ia, wholeIA(ia)
-}
-
-func wholeIA(ia scion.IA) error {
-	if ia.ISD() == 0 || ia.AS() == 0 {
-		return fmt.Errorf("%v is a wildcard (want 1-ff00:0:110)", ia)
-	}
-	return nil
+	return ia, err
 }
 
 func parsePublicKey(s string) (snaptun.PublicKey, error) {
