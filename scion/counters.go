@@ -4,10 +4,10 @@ import "sync/atomic"
 
 // Counters says what became of the packets of a host since it was made.
 type Counters struct {
-	Received    uint64 // datagrams handed to ports
+	Received    uint64 // datagrams and reports handed to ports
 	Sent        uint64 // datagrams that the underlay took
 	Echoed      uint64 // SCMP echo requests answered
-	Unreachable uint64 // SCMP errors told to ports
+	Unreachable uint64 // SCMP errors that became reports to ports
 
 	// Received packets that were dropped.
 	Malformed        uint64 // not a packet, a part missing, or an impossible source

@@ -58,7 +58,7 @@ func (in *intake) open(local *Addr, p Packet) {
 		return
 	}
 	// A SNAP reports errors with ISD-AS 0-0 on both sides.
-	ownIA := p.DstIA() == local.IA || next == ProtocolSCMP && p.DstIA().IsZero()
+	ownIA := p.DstIA() == local.IA || p.DstIA().IsZero() && p.isSCMPError()
 	if !ownIA || p.DstHost() != local.Host {
 		c.wrongDestination.Add(1)
 		return

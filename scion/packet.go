@@ -23,7 +23,7 @@ const (
 	ProtocolHopByHop   Protocol = 200
 	ProtocolEndToEnd   Protocol = 201
 	ProtocolSCMP       Protocol = 202
-	protocolHopByHopV6 Protocol = 43 // as sciparse numbers hop-by-hop
+	protocolHopByHop43 Protocol = 43 // as sciparse numbers hop-by-hop
 )
 
 // Kinds of host addresses: type in the upper two bits, length in the lower.
@@ -177,7 +177,7 @@ func (p Packet) Upper() (next Protocol, b []byte, ok bool) {
 		}
 	}
 	switch next {
-	case ProtocolHopByHop, ProtocolEndToEnd, protocolHopByHopV6:
+	case ProtocolHopByHop, ProtocolEndToEnd, protocolHopByHop43:
 		return 0, nil, false
 	}
 	return next, b, true

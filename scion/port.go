@@ -2,6 +2,7 @@ package scion
 
 import (
 	"context"
+	"errors"
 	"sync"
 )
 
@@ -72,6 +73,7 @@ func (p *Port) receive(from []Addr, packets [][]byte) {
 		p.host.counters.noPort.Add(uint64(len(packets)))
 		return
 	}
+	p.host.counters.received.Add(uint64(len(packets)))
 	if err := r.deliver(from, packets); err != nil {
 		p.receiver = nil
 		r.failed <- err
@@ -137,7 +139,7 @@ func (p *Port) prepared(local *Addr, to Addr, first error) (*template, error) {
 	if err == nil {
 		return t, first
 	}
-	if err == errNoPath {
+	if errors.Is(err, errNoPath) {
 		p.host.counters.noPath.Add(1)
 	} else {
 		p.host.counters.unsendable.Add(1)

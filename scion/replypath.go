@@ -10,7 +10,6 @@ const maxReplyPaths = 1024
 type replyPaths struct {
 	last     *replyPath
 	received generations[string, *replyPath] // by the bytes received
-	paths    generations[string, *Path]      // by their own bytes
 }
 
 type replyPath struct {
@@ -22,7 +21,6 @@ func newReplyPaths() replyPaths {
 	return replyPaths{
 		last:     &replyPath{},
 		received: newGenerations[string, *replyPath](maxReplyPaths),
-		paths:    newGenerations[string, *Path](maxReplyPaths),
 	}
 }
 
@@ -43,14 +41,13 @@ func (r *replyPaths) learn(raw []byte) *replyPath {
 	if p, ok := r.received.get(string(raw)); ok {
 		return p
 	}
-	// Paths that differ in reserved bits only have the same reversal.
-	reversed := string(appendReversedPath(nil, raw))
-	path, ok := r.paths.get(reversed)
-	if !ok {
-		path = &Path{raw: reversed}
-		r.paths.put(reversed, path)
+	p := &replyPath{received: string(raw)}
+	reversed := appendReversedPath(nil, raw)
+	if clean := appendReversedPath(nil, reversed); string(clean) != p.received {
+		p.path = r.learn(clean).path // the same but for reserved bits
+	} else {
+		p.path = &Path{raw: string(reversed)}
 	}
-	p := &replyPath{received: string(raw), path: path}
 	r.received.put(p.received, p)
 	return p
 }

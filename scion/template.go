@@ -38,15 +38,9 @@ func (t *template) appendPacket(b, payload []byte) []byte {
 	binary.BigEndian.PutUint16(header[6:], uint16(length))
 	binary.BigEndian.PutUint16(header[t.udp+4:], uint16(length))
 	// The length counts twice, in the pseudo header and in the UDP header.
-	sum := addSum(addSum(t.sum, payload), nil)
-	sum = addLengths(sum, length)
+	sum := uint64(foldSum(addSum(t.sum, payload))) + 2*uint64(length)
 	binary.BigEndian.PutUint16(header[t.udp+6:], udpChecksum(sum))
 	return b
-}
-
-// addLengths adds the two lengths of a datagram to its sum.
-func addLengths(sum uint64, length int) uint64 {
-	return uint64(foldSum(sum)) + 2*uint64(length)
 }
 
 // A templates holds what a port has prepared, per address and path.
