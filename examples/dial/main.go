@@ -48,8 +48,10 @@ func fetch(ctx context.Context, cfg snapproxy.ClientConfig, url string, w io.Wri
 	select {
 	case <-client.Ready():
 	case err := <-ended:
-		ended <- nil
+		ended <- err // for the deferred wait
 		return err
+	case <-ctx.Done():
+		return errors.New(client.Silent())
 	}
 
 	web := &http.Client{Transport: &http.Transport{DialContext: client.DialContext}}
