@@ -45,7 +45,7 @@ func newClient() *cobra.Command {
 			if err := require(cmd.Flags(), append(attachFlags, "exit", "exit-key")...); err != nil {
 				return err
 			}
-			key, err := privateKey(cmd.Flags(), cmd.InOrStdin(), logger)
+			key, err := clientKey(cmd.Flags(), cmd.InOrStdin(), logger)
 			if err != nil {
 				return err
 			}

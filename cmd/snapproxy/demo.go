@@ -126,10 +126,12 @@ func (d *demo) role() role {
 }
 
 func (d *demo) silent() string {
-	if why := d.exit.Silent(); why != "" {
-		return why
+	select {
+	case <-d.exit.Ready():
+		return "the client does not reach the exit"
+	default:
+		return d.exit.Silent()
 	}
-	return "the client does not reach the exit"
 }
 
 func (d *demo) run(ctx context.Context) error {

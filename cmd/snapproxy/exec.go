@@ -45,7 +45,7 @@ tunnel for it, 126 if it could not be run and 127 if it was not found.`,
 			if err := findCommand(args[0]); err != nil {
 				return err
 			}
-			key, err := privateKey(cmd.Flags(), nil, logger)
+			key, err := clientKey(cmd.Flags(), nil, logger)
 			if err != nil {
 				return noTunnel(err)
 			}

@@ -63,6 +63,18 @@ func privateKey(fs *pflag.FlagSet, stdin io.Reader, logger *slog.Logger) (snaptu
 	return parsePrivateKey(name, b)
 }
 
+// clientKey is privateKey, or a fresh key for this run.
+func clientKey(fs *pflag.FlagSet, stdin io.Reader, logger *slog.Logger) (snaptun.PrivateKey, error) {
+	k, err := privateKey(fs, stdin, logger)
+	if err != nil || k != (snaptun.PrivateKey{}) {
+		return k, err
+	}
+	if k, err = snaptun.NewPrivateKey(); err == nil {
+		logger.Info("no --key: made one for this run", "public_key", k.PublicKey())
+	}
+	return k, err
+}
+
 // requiredPrivateKey is privateKey for roles that others know by their key.
 func requiredPrivateKey(fs *pflag.FlagSet, stdin io.Reader, logger *slog.Logger) (snaptun.PrivateKey, error) {
 	k, err := privateKey(fs, stdin, logger)

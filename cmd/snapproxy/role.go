@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -74,12 +75,10 @@ func (u *running) await(timeout time.Duration, signals <-chan os.Signal, logger 
 			if u.err != nil {
 				return u.err
 			}
-			return fmt.Errorf("ended before it was ready")
+			return errors.New("ended before it was ready")
 		case sig := <-signals:
-			if sig == hangup {
-				if u.reload != nil {
-					u.reload()
-				}
+			if sig == hangup && u.reload != nil {
+				u.reload()
 				continue
 			}
 			return signalError{sig}
