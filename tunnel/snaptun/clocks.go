@@ -1,0 +1,168 @@
+package snaptun
+
+// clocks are the stamps of a peer from which its deadlines follow, as in snap.md
+// 1.15, but with deadlines in place of ticks. A deadline only ever moves earlier
+// when dirty is set; one that moved later is found out when it comes.
+type clocks struct {
+	established instant // newest session, in either role
+	initiator   bool    // our role in it
+	sentIn      bool    // data was sent since
+	heardIn     bool    // data was received since
+
+	attempt    instant // start of the handshake that is pending
+	received   instant // last authenticated message
+	sent       instant // last message of ours
+	unanswered instant // first data sent since received; 0 none
+	waiting    instant // the same, empty messages not counted
+	owed       instant // when data received should be answered; 0 not
+	halfOpen   instant // when a newcomer is given up; 0 if it is none
+
+	dirty bool
+}
+
+// An ending tells why a peer is at an end.
+type ending int
+
+const (
+	alive ending = iota
+	expired
+	givenUp
+	neverConfirmed
+)
+
+func (c *clocks) sessionMade(initiator bool, now instant) {
+	c.established = now
+	c.initiator = initiator
+	c.sentIn, c.heardIn = false, false
+	c.attempt = 0
+	c.dirty = true
+}
+
+func (c *clocks) handshakeSent(now instant) {
+	c.sent = now
+	c.owed = 0
+	c.dirty = true
+}
+
+func (c *clocks) heard(now instant) {
+	c.received = now
+	c.unanswered, c.waiting = 0, 0
+}
+
+func (c *clocks) dataSent(now instant, payload bool) {
+	c.sent = now
+	c.owed = 0
+	if c.unanswered == 0 {
+		c.unanswered = now
+		c.dirty = true
+	}
+	if payload && c.waiting == 0 {
+		c.waiting = now
+	}
+	if !c.sentIn {
+		c.sentIn = true
+		c.dirty = true
+	}
+}
+
+func (p *peer) dataReceived(now instant) {
+	p.heard(now)
+	if p.owed == 0 {
+		p.owed = max(p.sent.add(p.h.timers.PassiveKeepalive), now.add(p.h.timers.AnswerDelay))
+		p.dirty = true
+	}
+	if !p.heardIn {
+		p.heardIn = true
+		p.dirty = true
+	}
+}
+
+// next returns when tick has something to do, 0 for never.
+func (p *peer) next() (d instant) {
+	if p.halfOpen != 0 {
+		return p.halfOpen
+	}
+	t := &p.h.timers
+	for _, k := range p.ring {
+		if k != nil {
+			d = sooner(d, k.established.add(t.RejectAfter))
+		}
+	}
+	if p.established != 0 {
+		d = sooner(d, p.established.add(t.ExpireAfter))
+	}
+	if p.pending != nil {
+		d = sooner(d, p.attempt.add(t.GiveUpAfter))
+		return sooner(d, p.pending.sent.add(t.RekeyTimeout))
+	}
+	if p.initiator && p.sentIn {
+		d = sooner(d, p.established.add(t.RekeyAfter))
+	}
+	if p.initiator && p.heardIn {
+		d = sooner(d, p.established.add(t.rekeyOnReceive()))
+	}
+	if p.unanswered != 0 {
+		d = sooner(d, p.unanswered.add(t.AnswerTimeout))
+	}
+	if p.current != nil {
+		d = sooner(d, p.owed)
+		if p.h.keepalive > 0 {
+			d = sooner(d, p.sent.add(p.h.keepalive))
+		}
+	}
+	return d
+}
+
+// tick does what is due. A muted peer is sent nothing, it only grows older.
+func (p *peer) tick(now instant, muted bool) ending {
+	if p.halfOpen != 0 {
+		if now >= p.halfOpen {
+			return neverConfirmed
+		}
+		return alive
+	}
+	t := &p.h.timers
+	for i, k := range p.ring {
+		if k != nil && p.tooOld(k, now) {
+			p.ring[i] = nil
+		}
+	}
+	if p.established != 0 && now.since(p.established) >= t.ExpireAfter {
+		return expired
+	}
+	if p.usable(now) == nil {
+		p.current = nil
+	}
+	if muted {
+		p.abandon()
+		p.sentIn, p.heardIn = false, false
+		p.unanswered, p.waiting, p.owed = 0, 0, 0
+		p.sent = now // the next persistent keepalive is not due now
+		return alive
+	}
+	if p.pending != nil {
+		switch {
+		case now.since(p.attempt) >= t.GiveUpAfter:
+			return givenUp
+		case now.since(p.pending.sent) >= t.RekeyTimeout:
+			p.pending.sent = now // should it fail, it is tried again as late
+			p.initiate(now, false)
+		}
+		return alive
+	}
+	age := now.since(p.established)
+	if p.initiator && (p.sentIn && age >= t.RekeyAfter || p.heardIn && age >= t.rekeyOnReceive()) ||
+		p.unanswered != 0 && now.since(p.unanswered) >= t.AnswerTimeout {
+		p.unanswered = 0
+		p.sentIn, p.heardIn = false, false
+		p.initiate(now, true)
+		return alive
+	}
+	if p.owed != 0 && now >= p.owed {
+		p.owed = 0
+		p.sendKeepalive(now)
+	} else if p.h.keepalive > 0 && now.since(p.sent) >= p.h.keepalive {
+		p.sendKeepalive(now)
+	}
+	return alive
+}

@@ -1,0 +1,160 @@
+package snaptun
+
+import (
+	"crypto/ecdh"
+	"encoding/binary"
+)
+
+// An initiation is one we sent and that may still be answered.
+type initiation struct {
+	index     uint32
+	chain, h  digest
+	ephemeral *ecdh.PrivateKey
+	sent      instant
+}
+
+// A request is an initiation we received, as far as it has been opened.
+type request struct {
+	index     uint32 // the initiator's
+	chain, h  digest
+	ephemeral PublicKey
+	static    PublicKey
+	stamp     stamp
+}
+
+// appendInitiation appends message 1 without its macs.
+func (h *host) appendInitiation(dst []byte, p *peer, index uint32) ([]byte, *initiation, error) {
+	ephemeral, err := h.newEphemeral()
+	if err != nil {
+		return dst, nil, err
+	}
+	e := ephemeral.PublicKey().Bytes()
+	i := &initiation{index: index, ephemeral: ephemeral, chain: initialChain}
+	i.h = hash(initialHash[:], p.key[:])
+	i.h = hash(i.h[:], e)
+	i.chain = kdf1(i.chain, e)
+
+	dst = binary.LittleEndian.AppendUint32(dst, typeInitiation)
+	dst = binary.LittleEndian.AppendUint32(dst, index)
+	dst = append(dst, e...)
+
+	es, err := h.dh(ephemeral, p.key)
+	if err != nil {
+		return dst, nil, err
+	}
+	var key digest
+	i.chain, key = kdf2(i.chain, es[:])
+	n := len(dst)
+	dst = sealOnce(dst, key, h.public[:], i.h)
+	i.h = hash(i.h[:], dst[n:])
+
+	i.chain, key = kdf2(i.chain, p.shared[:])
+	stamp := h.nextStamp().bytes()
+	n = len(dst)
+	dst = sealOnce(dst, key, stamp[:], i.h)
+	i.h = hash(i.h[:], dst[n:])
+	return dst, i, nil
+}
+
+// openStatic opens the initiator's static key. Anybody who knows our public key
+// can have made it.
+func (h *host) openStatic(b []byte) (r request, err error) {
+	r.index = senderIndex(b)
+	r.ephemeral = PublicKey(b[8:40])
+	r.h = hash(initialHash[:], h.public[:])
+	r.h = hash(r.h[:], r.ephemeral[:])
+	r.chain = kdf1(initialChain, r.ephemeral[:])
+
+	es, err := h.dh(h.private, r.ephemeral)
+	if err != nil {
+		return r, err
+	}
+	var key digest
+	r.chain, key = kdf2(r.chain, es[:])
+	if _, err := openOnce(r.static[:0], key, b[40:88], r.h); err != nil {
+		return r, err
+	}
+	r.h = hash(r.h[:], b[40:88])
+	return r, nil
+}
+
+// openStamp opens the timestamp, which proves that the initiator has the static
+// key. shared is X25519 of the two static keys.
+func (r *request) openStamp(b []byte, shared digest) error {
+	var key digest
+	r.chain, key = kdf2(r.chain, shared[:])
+	var plain [stampSize]byte
+	if _, err := openOnce(plain[:0], key, b[88:116], r.h); err != nil {
+		return err
+	}
+	r.h = hash(r.h[:], b[88:116])
+	r.stamp = parseStamp(plain[:])
+	return nil
+}
+
+// appendResponse appends message 2 without its macs, and returns the session.
+func (h *host) appendResponse(dst []byte, r *request, index uint32, addr [sockaddrSize]byte) ([]byte, *Keypair, error) {
+	ephemeral, err := h.newEphemeral()
+	if err != nil {
+		return dst, nil, err
+	}
+	e := ephemeral.PublicKey().Bytes()
+	dst = binary.LittleEndian.AppendUint32(dst, typeResponse)
+	dst = binary.LittleEndian.AppendUint32(dst, index)
+	dst = binary.LittleEndian.AppendUint32(dst, r.index)
+	dst = append(dst, e...)
+
+	ee, err := h.dh(ephemeral, r.ephemeral)
+	if err != nil {
+		return dst, nil, err
+	}
+	se, err := h.dh(ephemeral, r.static)
+	if err != nil {
+		return dst, nil, err
+	}
+	chain, key, sum := answerKeys(r.chain, r.h, e, ee, se)
+	dst = sealOnce(dst, key, addr[:], sum)
+	fromInitiator, fromResponder := kdf2(chain, nil)
+	return dst, &Keypair{
+		send:   newAEAD(fromResponder),
+		recv:   newAEAD(fromInitiator),
+		local:  index,
+		remote: r.index,
+	}, nil
+}
+
+// openResponse opens message 2, an answer to i, and returns the session and the
+// address at which the responder saw us.
+func (h *host) openResponse(b []byte, i *initiation) (k *Keypair, addr [sockaddrSize]byte, err error) {
+	e := PublicKey(b[12:44])
+	ee, err := h.dh(i.ephemeral, e)
+	if err != nil {
+		return nil, addr, err
+	}
+	se, err := h.dh(h.private, e)
+	if err != nil {
+		return nil, addr, err
+	}
+	chain, key, sum := answerKeys(i.chain, i.h, e[:], ee, se)
+	if _, err := openOnce(addr[:0], key, b[44:80], sum); err != nil {
+		return nil, addr, err
+	}
+	fromInitiator, fromResponder := kdf2(chain, nil)
+	return &Keypair{
+		send:      newAEAD(fromInitiator),
+		recv:      newAEAD(fromResponder),
+		local:     i.index,
+		remote:    senderIndex(b),
+		initiator: true,
+	}, addr, nil
+}
+
+// answerKeys is the part of message 2 that both sides compute alike.
+func answerKeys(chain, h digest, e []byte, ee, se digest) (outChain, key, sum digest) {
+	h = hash(h[:], e)
+	chain = kdf1(chain, e)
+	chain = kdf1(chain, ee[:])
+	chain = kdf1(chain, se[:])
+	chain, tau, key := kdf3(chain, noPSK[:])
+	return chain, key, hash(h[:], tau[:])
+}
