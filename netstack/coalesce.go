@@ -9,8 +9,9 @@ import (
 
 const (
 	runBuckets = 64
-	// maxRun is the size of the largest chunk of memory that gVisor pools.
-	maxRun = buffer.MaxChunkSize
+	// maxRun is the most payload: it fits an IPv6 packet, whatever the headers,
+	// and the largest chunk of memory that gVisor pools.
+	maxRun = 65535 - 60
 )
 
 // A coalescer merges the TCP segments of a batch that follow one another into
@@ -79,7 +80,7 @@ func (c *coalescer) add(b []byte) {
 // than its data, FIN and PSH.
 func (r *run) continues(b []byte, headers, size int) bool {
 	h, t, rt := r.head, b[ipv6HeaderLen:], r.head[ipv6HeaderLen:]
-	return headers == r.headers && be32(t[4:]) == r.next && r.total+size <= maxRun &&
+	return headers == r.headers && be32(t[4:]) == r.next && r.total-headers+size <= maxRun &&
 		bytes.Equal(b[6:40], h[6:40]) && // protocol, hop limit, addresses
 		be32(b) == be32(h) && // class, flow label
 		be32(t) == be32(rt) && // ports
@@ -106,19 +107,27 @@ func (c *coalescer) flush(to *endpoint, count *counters) {
 }
 
 // packet copies a run into a packet.
+//
+// The headers are in memory of their own: gVisor shares a packet with itself
+// while it reads the headers, and copies the memory that they are in to have
+// it for itself.
 func (c *coalescer) packet(r *run) *stack.PacketBuffer {
-	if r.first == 0 {
-		return newPacket(r.head)
-	}
-	v := buffer.NewView(r.total)
-	v.Write(r.head)
-	for i := r.first; i != 0; i = c.segments[i].next {
-		v.Write(c.segments[i].payload)
-	}
-	b := v.AsSlice()
+	head := buffer.NewView(r.headers)
+	head.Write(r.head[:r.headers])
+	b := head.AsSlice()
 	put16(b[4:], uint16(r.total-ipv6HeaderLen))
 	b[ipv6HeaderLen+13] |= r.flags
-	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithView(v)})
+	data := buffer.MakeWithView(head)
+	if r.total > r.headers {
+		v := buffer.NewView(r.total - r.headers)
+		v.Write(r.head[r.headers:])
+		for i := r.first; i != 0; i = c.segments[i].next {
+			v.Write(c.segments[i].payload)
+		}
+		payload := buffer.MakeWithView(v)
+		data.Merge(&payload)
+	}
+	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: data})
 	pkt.RXChecksumValidated = true
 	return pkt
 }
