@@ -1,0 +1,5 @@
+//go:build race
+
+package scion
+
+const raceEnabled = true
