@@ -111,8 +111,18 @@ func serialize(t testing.TB, layers ...gopacket.SerializableLayer) []byte {
 	return buf.Bytes()
 }
 
-// theirUDP is a UDP datagram as the reference makes it.
+// theirUDP is a UDP datagram as the reference makes it, but for a checksum of
+// zero, which it sends as it is.
 func theirUDP(t testing.TB, from, to Addr, payload []byte) []byte {
+	t.Helper()
+	b := theirUDPUnchanged(t, from, to, payload)
+	if sum := b[len(b)-len(payload)-2:][:2]; sum[0] == 0 && sum[1] == 0 {
+		sum[0], sum[1] = 0xff, 0xff
+	}
+	return b
+}
+
+func theirUDPUnchanged(t testing.TB, from, to Addr, payload []byte) []byte {
 	t.Helper()
 	s := theirHeader(t, from, to, slayers.L4UDP)
 	u := &slayers.UDP{SrcPort: from.Port, DstPort: to.Port}

@@ -13,8 +13,8 @@ import (
 )
 
 func TestSCMPErrorIsTheReferences(t *testing.T) {
-	for name, pair := range pairs() {
-		from, to := pair[0], pair[1]
+	for _, pair := range pairs() {
+		name, from, to := pair.name, pair.from, pair.to
 		for _, n := range []int{0, 1, 100, 2000} {
 			offending := theirUDP(t, Addr{IA: to.IA, Host: to.Host}, from.Origin(), make([]byte, n))
 			room := 1232 - headerSize(from.Host, to.Host, to.Path) - 8

@@ -149,16 +149,16 @@ func TestPreparedHeadersAreBounded(t *testing.T) {
 
 func TestHeaderSize(t *testing.T) {
 	h := NewHost(HostConfig{IA: ia110})
-	for name, p := range pairs() {
+	for _, p := range pairs() {
 		h.SetLocal(netip.AddrPort{})
-		if p[0].Host.Is4() == p[1].Host.Is4() {
-			if got, want := h.HeaderSize(p[1]), headerSize(p[0].Host, p[1].Host, p[1].Path); got != want {
-				t.Errorf("%s, detached: %d, want %d", name, got, want)
+		if p.from.Host.Is4() == p.to.Host.Is4() {
+			if got, want := h.HeaderSize(p.to), headerSize(p.from.Host, p.to.Host, p.to.Path); got != want {
+				t.Errorf("%s, detached: %d, want %d", p.name, got, want)
 			}
 		}
-		h.SetLocal(netip.AddrPortFrom(p[0].Host, 1))
-		if got, want := h.HeaderSize(p[1]), len(theirUDP(t, p[0], p[1], nil))-8; got != want {
-			t.Errorf("%s: %d, want %d", name, got, want)
+		h.SetLocal(netip.AddrPortFrom(p.from.Host, 1))
+		if got, want := h.HeaderSize(p.to), len(theirUDP(t, p.from, p.to, nil))-8; got != want {
+			t.Errorf("%s: %d, want %d", p.name, got, want)
 		}
 	}
 	h.SetLocal(netip.AddrPortFrom(v4a, 1))
