@@ -48,7 +48,7 @@ var foreign = []struct {
 	{"gvisor.dev/...", []string{"netstack"}, "netstack is the only importer of gVisor"},
 	{"github.com/spf13/...", []string{"cmd/snapproxy"}, "flags belong to the command"},
 	{"flag", []string{"cmd/snapproxy", "examples"}, "flags belong to the command"},
-	{"log", nil, "loggers come from the configuration"},
+	{"log", []string{"examples"}, "loggers come from the configuration"},
 	{"github.com/scionproto/scion/...", []string{"scion", "scion/endhost"}, "SCION belongs to scion"},
 }
 
