@@ -20,7 +20,8 @@ type Underlay interface {
 	Run(ctx context.Context, deliver func(packets [][]byte) error) error
 	// WritePackets sends a batch and returns how many of it the underlay took.
 	// Bytes and slices are lent until it returns. It does not block, does not
-	// queue, and is safe for concurrent use.
+	// queue, and is safe for concurrent use. The error is net.ErrClosed if it
+	// will not send again; others are only counted.
 	WritePackets(packets [][]byte) (n int, err error)
 }
 
@@ -141,7 +142,6 @@ func (h *Host) port(local *Addr, number uint16) *Port {
 }
 
 var (
-	errNotAttached = fmt.Errorf("SCION host has no address: %w", syscall.ENETDOWN)
-	errNoPath      = fmt.Errorf("no path to another AS: %w", syscall.ENETUNREACH)
-	errReceiving   = errors.New("SCION port is received from already")
+	errNoPath    = errors.New("no path to another AS")
+	errReceiving = errors.New("SCION port is received from already")
 )

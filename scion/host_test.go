@@ -309,15 +309,15 @@ func TestPortRuns(t *testing.T) {
 }
 
 func TestHostRunReturnsTheUnderlaysError(t *testing.T) {
-	h := NewHost(HostConfig{Underlay: brokenUnderlay{}, IA: ia110})
-	if err := h.Run(t.Context()); !errors.Is(err, errUnderlay) {
-		t.Errorf("Run: %v, want %v", err, errUnderlay)
+	broken := errors.New("broken")
+	h := NewHost(HostConfig{Underlay: brokenUnderlay{broken}, IA: ia110})
+	if err := h.Run(t.Context()); !errors.Is(err, broken) {
+		t.Errorf("Run: %v, want %v", err, broken)
 	}
 }
 
-var errUnderlay = errors.New("underlay broken")
+// A brokenUnderlay takes half of what is sent.
+type brokenUnderlay struct{ err error }
 
-type brokenUnderlay struct{}
-
-func (brokenUnderlay) Run(context.Context, func([][]byte) error) error { return errUnderlay }
-func (brokenUnderlay) WritePackets(p [][]byte) (int, error)            { return len(p) / 2, errUnderlay }
+func (u brokenUnderlay) Run(context.Context, func([][]byte) error) error { return u.err }
+func (u brokenUnderlay) WritePackets(p [][]byte) (int, error)            { return len(p) / 2, u.err }

@@ -3,6 +3,7 @@ package scion
 import (
 	"context"
 	"errors"
+	"net"
 	"sync"
 )
 
@@ -90,64 +91,56 @@ type batch struct {
 // super-segments of 64 KiB and their headers.
 const maxBatchMemory = 256 << 10
 
-// WritePackets sends datagrams to the addresses in to, on their paths. It
-// returns how many the underlay took. Those that cannot be sent are dropped and
-// counted; the error is that of the first, ENETDOWN while the host has no
-// address and ENETUNREACH without a path. It does not block, does not queue,
-// and is safe for concurrent use.
+// WritePackets sends datagrams to the addresses in to, on their paths, as one
+// batch. It returns how many the underlay took; the others are dropped and
+// counted, and that is no error. The error is net.ErrClosed if the underlay
+// will not send again. It does not block, does not queue, and is safe for
+// concurrent use.
 func (p *Port) WritePackets(to []Addr, packets [][]byte) (n int, err error) {
+	c := &p.host.counters
 	local := p.host.local.Load()
 	if local == nil {
-		p.host.counters.notAttached.Add(uint64(len(packets)))
-		return 0, errNotAttached
+		c.notAttached.Add(uint64(len(packets)))
+		return 0, nil
 	}
 	b := p.batches.Get().(*batch)
 	defer p.recycle(b)
 	var t *template
 	for i, payload := range packets {
 		if t == nil || to[i] != to[i-1] {
-			t, err = p.prepared(local, to[i], err)
+			t = p.prepared(local, to[i])
 		}
-		if t == nil {
-			continue
+		switch {
+		case t == nil:
+		case len(payload) > maxPayload-udpLen:
+			c.unsendable.Add(1)
+		default:
+			b.add(t, payload)
 		}
-		if len(payload) > maxPayload-udpLen {
-			p.host.counters.unsendable.Add(1)
-			if err == nil {
-				err = errLongPacket
-			}
-			continue
-		}
-		b.add(t, payload)
 	}
 	if len(b.packets) == 0 {
-		return 0, err
+		return 0, nil
 	}
-	n, writeErr := p.host.cfg.Underlay.WritePackets(b.packets)
-	p.host.counters.sent.Add(uint64(n))
-	p.host.counters.refused.Add(uint64(len(b.packets) - n))
-	if writeErr != nil {
-		return n, writeErr
+	n, err = p.host.cfg.Underlay.WritePackets(b.packets)
+	c.sent.Add(uint64(n))
+	c.refused.Add(uint64(len(b.packets) - n))
+	if !errors.Is(err, net.ErrClosed) {
+		err = nil // it may send again
 	}
 	return n, err
 }
 
-// prepared returns the template of headers to an address, or nil. It keeps the
-// first error that there was.
-func (p *Port) prepared(local *Addr, to Addr, first error) (*template, error) {
+// prepared returns the template of headers to an address, or nil if there can
+// be none, which it counts.
+func (p *Port) prepared(local *Addr, to Addr) *template {
 	t, err := p.templates.get(local, p.number, to)
-	if err == nil {
-		return t, first
-	}
-	if errors.Is(err, errNoPath) {
+	switch {
+	case errors.Is(err, errNoPath):
 		p.host.counters.noPath.Add(1)
-	} else {
+	case err != nil:
 		p.host.counters.unsendable.Add(1)
 	}
-	if first == nil {
-		first = err
-	}
-	return nil, first
+	return t
 }
 
 // add puts a datagram behind the others. Should the memory have to grow, the

@@ -3,6 +3,8 @@ package scion
 import (
 	"bytes"
 	"errors"
+	"fmt"
+	"net"
 	"net/netip"
 	"sync"
 	"syscall"
@@ -32,31 +34,28 @@ func TestBatchIsOneWrite(t *testing.T) {
 }
 
 func TestWhatCannotBeSent(t *testing.T) {
-	abroad := Addr{IA: ia211, Host: v4b, Port: 1}
 	tests := []struct {
 		name    string
 		to      Addr
 		payload []byte
-		err     error
 		want    Counters
 	}{
-		{"another AS without a path", abroad, nil, syscall.ENETUNREACH, Counters{NoPath: 2}},
-		{"no host", Addr{IA: ia110, Port: 1}, nil, errNoHost, Counters{Unsendable: 2}},
-		{"too long", peerB, make([]byte, 65528), errLongPacket, Counters{Unsendable: 2}},
+		{"another AS without a path", Addr{IA: ia211, Host: v4b, Port: 1}, nil, Counters{NoPath: 2}},
+		{"no host", Addr{IA: ia110, Port: 1}, nil, Counters{Unsendable: 2}},
+		{"too long", peerB, make([]byte, 65528), Counters{Unsendable: 2}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			h, port, u := newLoneHost(t)
 			to := []Addr{peerB, tt.to, tt.to, peerB}
-			n, err := port.WritePackets(to, [][]byte{{1}, tt.payload, tt.payload, {2}})
-			if n != 2 || !errors.Is(err, tt.err) {
-				t.Errorf("WritePackets = %d, %v; want 2, %v", n, err, tt.err)
+			if n, err := port.WritePackets(to, [][]byte{{1}, tt.payload, tt.payload, {2}}); n != 2 || err != nil {
+				t.Errorf("WritePackets = %d, %v; want 2, nil", n, err)
 			}
 			tt.want.Sent = 2
 			if c := h.Counters(); c != tt.want || len(u.packets) != 2 || u.batches != 1 {
 				t.Errorf("counters %+v, want %+v", c, tt.want)
 			}
-			if n, err := port.WritePackets([]Addr{tt.to}, [][]byte{tt.payload}); n != 0 || !errors.Is(err, tt.err) || u.batches != 1 {
+			if n, err := port.WritePackets([]Addr{tt.to}, [][]byte{tt.payload}); n != 0 || err != nil || u.batches != 1 {
 				t.Errorf("alone: WritePackets = %d, %v", n, err)
 			}
 		})
@@ -64,18 +63,22 @@ func TestWhatCannotBeSent(t *testing.T) {
 }
 
 func TestUnderlayThatRefuses(t *testing.T) {
-	h := NewHost(HostConfig{Underlay: brokenUnderlay{}, IA: ia110})
-	h.SetLocal(netip.AddrPortFrom(v4a, 1))
-	port, err := h.Listen(0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	n, err := port.WritePackets([]Addr{peerB, peerB, peerB, peerB}, make([][]byte, 4))
-	if n != 2 || !errors.Is(err, errUnderlay) {
-		t.Errorf("WritePackets = %d, %v; want 2, %v", n, err, errUnderlay)
-	}
-	if c := h.Counters(); c != (Counters{Sent: 2, Refused: 2}) {
-		t.Errorf("counters %+v", c)
+	for _, tt := range []struct{ err, want error }{
+		{nil, nil}, {syscall.ENETDOWN, nil}, {fmt.Errorf("write: %w", net.ErrClosed), net.ErrClosed},
+	} {
+		h := NewHost(HostConfig{Underlay: brokenUnderlay{tt.err}, IA: ia110})
+		h.SetLocal(netip.AddrPortFrom(v4a, 1))
+		port, err := h.Listen(0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, err := port.WritePackets([]Addr{peerB, peerB, peerB, peerB}, make([][]byte, 4))
+		if n != 2 || !errors.Is(err, tt.want) {
+			t.Errorf("WritePackets = %d, %v; want 2, %v", n, err, tt.want)
+		}
+		if c := h.Counters(); c != (Counters{Sent: 2, Refused: 2}) {
+			t.Errorf("counters %+v", c)
+		}
 	}
 }
 
@@ -106,8 +109,8 @@ func TestSourceFollowsSetLocal(t *testing.T) {
 		}
 	}
 	h.SetLocal(netip.AddrPort{})
-	if n, err := port.WritePackets([]Addr{peerB}, [][]byte{{}}); n != 0 || !errors.Is(err, syscall.ENETDOWN) {
-		t.Errorf("detached: WritePackets = %d, %v; want ENETDOWN", n, err)
+	if n, err := port.WritePackets([]Addr{peerB}, [][]byte{{}}); n != 0 || err != nil {
+		t.Errorf("detached: WritePackets = %d, %v", n, err)
 	}
 	if c := h.Counters(); c.NotAttached != 1 {
 		t.Errorf("counters %+v", c)
