@@ -119,6 +119,7 @@ func FuzzParsePacket(f *testing.F) {
 			return
 		}
 		exercise(t, p)
+		exerciseHost(t, p)
 		switch p.PathType() {
 		case PathEmpty, PathSCION:
 		default:
@@ -175,6 +176,33 @@ func exercise(t *testing.T, p Packet) {
 		if _, err := NewPath(back); err != nil {
 			t.Errorf("reversed path is invalid: %v", err)
 		}
+	}
+}
+
+// exerciseHost gives a packet to the host that it is for.
+func exerciseHost(t *testing.T, p Packet) {
+	u := &sink{}
+	h := NewHost(HostConfig{Underlay: u, IA: p.DstIA()})
+	number, _ := p.DeliveryPort()
+	h.SetLocal(netip.AddrPortFrom(p.DstHost(), number))
+	port, err := h.Listen(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := &collected{}
+	port.receiver = got.receiver()
+	if err := newIntake(h).receive([][]byte{p.Bytes()}); err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range u.packets {
+		decode(t, b)
+	}
+	c := h.Counters()
+	if c.Received != uint64(len(got.datagrams)) || c.Received+c.Echoed > 1 {
+		t.Errorf("delivered %v, counters %+v", got.datagrams, c)
+	}
+	if c.Received+c.Echoed == 0 && c == (Counters{}) {
+		t.Errorf("packet neither delivered nor counted: %x", p.Bytes())
 	}
 }
 
