@@ -1,0 +1,186 @@
+//go:build unix
+
+package test
+
+import (
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// Message types of SNAPtun, the first byte of a datagram.
+const (
+	msgInitiation = 1
+	msgResponse   = 2
+	msgCookie     = 3
+	msgData       = 4
+)
+
+// A shim stands between clients and a SNAP, as a NAT does: the SNAP sees
+// another port of the shim for each client.
+type shim struct {
+	t      *testing.T
+	front  *net.UDPConn
+	server *net.UDPAddr
+
+	delay atomic.Int64 // nanoseconds, each way
+	lose  atomic.Int64 // one of so many datagrams is lost; 0: none
+	dark  atomic.Bool  // everything is lost
+
+	mu       sync.Mutex // guards what follows
+	flows    map[netip.AddrPort]*net.UDPConn
+	up, down map[byte]int    // datagrams seen by type, before any is lost
+	first    map[byte][]byte // the first message of each type that went up
+	count    int64
+	held     []*time.Timer
+	closed   bool
+}
+
+// newShim makes a shim in front of the SNAP at addr.
+func newShim(t *testing.T, addr string) *shim {
+	t.Helper()
+	server, err := net.ResolveUDPAddr("udp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	front, err := net.ListenUDP("udp", &net.UDPAddr{IP: server.IP})
+	if err != nil {
+		t.Fatal(err)
+	}
+	front.SetReadBuffer(4 << 20)
+	s := &shim{t: t, front: front, server: server, flows: map[netip.AddrPort]*net.UDPConn{},
+		up: map[byte]int{}, down: map[byte]int{}, first: map[byte][]byte{}}
+	t.Cleanup(s.close)
+	go s.forward()
+	return s
+}
+
+func (s *shim) addr() string { return s.front.LocalAddr().String() }
+
+func (s *shim) close() {
+	s.front.Close()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	for _, c := range s.flows {
+		c.Close()
+	}
+	for _, timer := range s.held {
+		timer.Stop()
+	}
+}
+
+// forward carries datagrams to the server.
+func (s *shim) forward() {
+	buf := make([]byte, 64<<10)
+	for {
+		n, from, err := s.front.ReadFromUDPAddrPort(buf)
+		if err != nil {
+			return
+		}
+		if back := s.flow(from); back != nil {
+			s.pass(s.up, buf[:n], func(b []byte) { back.Write(b) })
+		}
+	}
+}
+
+// flow is the socket that stands for a client towards the server.
+func (s *shim) flow(client netip.AddrPort) *net.UDPConn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c := s.flows[client]; c != nil || s.closed {
+		return c
+	}
+	c, err := net.DialUDP("udp", nil, s.server)
+	if err != nil {
+		return nil
+	}
+	c.SetReadBuffer(4 << 20)
+	s.flows[client] = c
+	go func() {
+		buf := make([]byte, 64<<10)
+		for {
+			n, err := c.Read(buf)
+			if err != nil {
+				if isClosed(err) {
+					return
+				}
+				continue // what an ICMP error said
+			}
+			s.pass(s.down, buf[:n], func(b []byte) { s.front.WriteToUDPAddrPort(b, client) })
+		}
+	}()
+	return c
+}
+
+// pass notes a datagram and sends it, unless it is to be lost.
+func (s *shim) pass(seen map[byte]int, b []byte, send func([]byte)) {
+	s.mu.Lock()
+	var kind byte
+	if len(b) > 0 {
+		kind = b[0]
+	}
+	seen[kind]++
+	if s.first[kind] == nil {
+		s.first[kind] = append([]byte{}, b...)
+	}
+	s.count++
+	lost := s.dark.Load() || s.lose.Load() > 0 && s.count%s.lose.Load() == 0
+	delay := time.Duration(s.delay.Load())
+	if !lost && delay > 0 {
+		later := append([]byte(nil), b...)
+		s.held = append(s.held, time.AfterFunc(delay, func() { send(later) }))
+	}
+	s.mu.Unlock()
+	if !lost && delay == 0 {
+		send(b)
+	}
+}
+
+// rebind gives every client another port, as a NAT that has restarted.
+func (s *shim) rebind() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for client, c := range s.flows {
+		c.Close()
+		delete(s.flows, client)
+	}
+}
+
+// backs are the addresses at which the server sees the clients.
+func (s *shim) backs() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var all []string
+	for _, c := range s.flows {
+		all = append(all, c.LocalAddr().String())
+	}
+	return all
+}
+
+// sent is how many messages of a type the clients have sent; 0: of all types.
+func (s *shim) sent(kind byte) int { return s.total(s.up, kind) }
+
+// received is how many messages of a type the server has sent; 0: of all types.
+func (s *shim) received(kind byte) int { return s.total(s.down, kind) }
+
+func (s *shim) total(seen map[byte]int, kind byte) (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for k, m := range seen {
+		if kind == 0 || k == kind {
+			n += m
+		}
+	}
+	return n
+}
+
+// recorded is the first message of a type that passed.
+func (s *shim) recorded(kind byte) []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.first[kind]
+}
