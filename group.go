@@ -1,0 +1,48 @@
+package snapproxy
+
+import (
+	"context"
+	"sync"
+)
+
+// A group is what a role runs in: the first error ends all of it, and wait
+// returns when all has ended.
+type group struct {
+	ctx    context.Context
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+
+	mu  sync.Mutex // guards err
+	err error
+}
+
+func newGroup(ctx context.Context) *group {
+	g := new(group)
+	g.ctx, g.cancel = context.WithCancel(ctx)
+	return g
+}
+
+// Go runs f. An error of f ends the group; nil does not.
+func (g *group) Go(f func() error) {
+	g.wg.Add(1)
+	go func() {
+		defer g.wg.Done()
+		if err := f(); err != nil {
+			g.mu.Lock()
+			if g.err == nil {
+				g.err = err
+			}
+			g.mu.Unlock()
+			g.cancel()
+		}
+	}()
+}
+
+// wait returns the first error, or nil if the context's end was the cause.
+func (g *group) wait() error {
+	g.wg.Wait()
+	g.cancel()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.err
+}
