@@ -80,7 +80,7 @@ func (s *Stack) badAddresses(b []byte) (reason, bool) {
 	switch {
 	case src == s.cfg.Addr:
 		return inSpoofed, true
-	case src.IsMulticast() || src.IsUnspecified() || src.IsLoopback():
+	case src.IsMulticast() || src.IsUnspecified() || src.IsLoopback() && s.exit: // an exit may open its ::1 to clients
 		return inBadSource, true
 	case dst.IsMulticast():
 		return inMulticast, true

@@ -161,12 +161,21 @@ func (s *Stack) Run(ctx context.Context) error {
 		p := newPump(s.cfg.Link, &s.counters)
 		p.run(s.out)
 	}()
-	err := s.cfg.Link.Run(ctx, s.deliver)
+	linkCtx, stop := context.WithCancel(ctx)
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		<-s.done
+		stop()
+	}()
+	err := s.cfg.Link.Run(linkCtx, s.deliver)
+	closed := s.isClosed()
 	s.Close()
+	<-watched
 	<-pumped
 	s.handlers.Wait()
 	s.ipstack.TransportProtocolInstance(tcp.ProtocolNumber).Wait()
-	if ctx.Err() != nil {
+	if closed || ctx.Err() != nil {
 		return nil
 	}
 	if err == nil {
@@ -175,8 +184,8 @@ func (s *Stack) Run(ctx context.Context) error {
 	return fmt.Errorf("link: %w", err)
 }
 
-// Close closes the stack and everything opened through it. A stack that runs
-// is better ended through the context of Run.
+// Close closes the stack and everything opened through it, and ends Run. Only
+// the return of Run tells that all has ended.
 func (s *Stack) Close() error {
 	s.closeOnce.Do(func() {
 		s.mu.Lock()
@@ -187,6 +196,7 @@ func (s *Stack) Close() error {
 		s.udp.close()
 		s.ipstack.Close()
 		s.ipstack.RemoveNIC(nicID)
+		s.flows.close()
 	})
 	return nil
 }

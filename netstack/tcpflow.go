@@ -6,8 +6,10 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
+	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/waiter"
@@ -26,14 +28,16 @@ type tcpFlows struct {
 	stack     *Stack
 	forwarder *tcp.Forwarder
 
-	mu      sync.Mutex // guards what follows; never held while calling out
-	waiting map[tuple]*TCPFlow
-	count   flowCount
+	mu        sync.Mutex // guards what follows; never held while calling out
+	waiting   map[tuple]*TCPFlow
+	count     flowCount
+	accepting map[*waiter.Queue]struct{} // what ends the handshakes under way
 }
 
 func (t *tcpFlows) init(s *Stack) {
 	t.stack = s
 	t.waiting = make(map[tuple]*TCPFlow)
+	t.accepting = make(map[*waiter.Queue]struct{})
 	t.count = newFlowCount(maxTCPFlows, maxTCPFlowsPerClient)
 	// The bound is ours; gVisor's would forget flows that are noted here.
 	t.forwarder = tcp.NewForwarder(s.ipstack, 0, math.MaxInt, t.serve)
@@ -95,6 +99,38 @@ func (t *tcpFlows) serve(r *tcp.ForwarderRequest) {
 	t.stack.cfg.TCP(f)
 }
 
+// shake does the handshake, which blocks in gVisor until wq tells of its end
+// or of ours.
+func (t *tcpFlows) shake(r *tcp.ForwarderRequest, wq *waiter.Queue) (tcpip.Endpoint, tcpip.Error) {
+	t.mu.Lock()
+	t.accepting[wq] = struct{}{}
+	t.mu.Unlock()
+	var late atomic.Bool
+	timer := t.stack.ipstack.Clock().AfterFunc(acceptTimeout, func() {
+		late.Store(true)
+		wq.Notify(waiter.WritableEvents)
+	})
+	ep, err := r.CreateEndpoint(wq)
+	timer.Stop()
+	t.mu.Lock()
+	delete(t.accepting, wq)
+	t.mu.Unlock()
+	if err != nil && late.Load() {
+		err = &tcpip.ErrTimeout{}
+	}
+	return ep, err
+}
+
+// close ends the handshakes under way. New ones find no interface to send on,
+// which the caller has removed before.
+func (t *tcpFlows) close() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for wq := range t.accepting {
+		wq.Notify(waiter.WritableEvents)
+	}
+}
+
 func (t *tcpFlows) forget(f *TCPFlow) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -119,25 +155,17 @@ func (f *TCPFlow) Source() netip.AddrPort { return f.tuple.remote() }
 func (f *TCPFlow) Target() netip.AddrPort { return f.tuple.local() }
 
 // Accept answers the SYN and returns the connection once the client has
-// answered in turn. If the client has gone, that takes up to 15 s to fail.
+// answered in turn. If the client has gone, that takes 15 s to fail.
 func (f *TCPFlow) Accept() (conn *TCPConn, err error) {
 	err = errDecided
 	f.once.Do(func() {
 		s := f.flows.stack
-		if s.isClosed() {
-			f.request.Complete(false)
-			f.flows.forget(f)
-			err = net.ErrClosed
-			return
-		}
 		var wq waiter.Queue
-		ep, terr := f.request.CreateEndpoint(&wq)
+		ep, terr := f.flows.shake(f.request, &wq)
 		f.request.Complete(false)
 		f.flows.forget(f)
 		if err = s.orClosed(errorOf(terr)); terr == nil {
 			conn = newTCPConn(s, &wq, ep)
-		} else if err == nil {
-			err = syscall.ECONNABORTED
 		}
 	})
 	if err != nil {

@@ -16,9 +16,10 @@ const (
 	defaultBuffer    = 1 << 20
 
 	// maxRTO bounds how long a connection sleeps after the tunnel is back.
-	// It also ends a handshake: SYNs go out at 0, 1, 3 and 7 s, and the dial
-	// fails at 15 s.
 	maxRTO = 10 * time.Second
+	// acceptTimeout is how long a client has to answer the SYN-ACK. gVisor would
+	// wait for two minutes.
+	acceptTimeout = 15 * time.Second
 	// userTimeout is how long unacknowledged data is sent again before the
 	// connection is given up; an outage of the tunnel may last that long.
 	userTimeout = 5 * time.Minute
