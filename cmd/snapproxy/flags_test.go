@@ -186,12 +186,15 @@ func TestEveryConfigFieldIsReached(t *testing.T) {
 	allSet(t, exit.config(attach, server, key, authorize, logger), "Resolver", "Page")
 }
 
-// allSet checks that no field of a configuration is zero but those named.
+// allSet checks that no exported field of a configuration is zero but those named.
 func allSet(t *testing.T, cfg any, except ...string) {
 	t.Helper()
 	v := reflect.ValueOf(cfg)
 	for i := range v.NumField() {
 		name := v.Type().Field(i).Name
+		if !v.Type().Field(i).IsExported() {
+			continue
+		}
 		if v.Field(i).IsZero() != slices.Contains(except, name) {
 			t.Errorf("%T.%s is %v", cfg, name, v.Field(i))
 		}
