@@ -32,8 +32,7 @@ type shim struct {
 
 	mu       sync.Mutex // guards what follows
 	flows    map[netip.AddrPort]*net.UDPConn
-	up, down map[byte]int    // datagrams seen by type, before any is lost
-	first    map[byte][]byte // the first message of each type that went up
+	up, down *traffic // before anything is lost
 	count    int64
 	held     []*time.Timer
 	closed   bool
@@ -52,7 +51,7 @@ func newShim(t *testing.T, addr string) *shim {
 	}
 	front.SetReadBuffer(4 << 20)
 	s := &shim{t: t, front: front, server: server, flows: map[netip.AddrPort]*net.UDPConn{},
-		up: map[byte]int{}, down: map[byte]int{}, first: map[byte][]byte{}}
+		up: newTraffic(), down: newTraffic()}
 	t.Cleanup(s.close)
 	go s.forward()
 	return s
@@ -117,16 +116,9 @@ func (s *shim) flow(client netip.AddrPort) *net.UDPConn {
 }
 
 // pass notes a datagram and sends it, unless it is to be lost.
-func (s *shim) pass(seen map[byte]int, b []byte, send func([]byte)) {
+func (s *shim) pass(seen *traffic, b []byte, send func([]byte)) {
 	s.mu.Lock()
-	var kind byte
-	if len(b) > 0 {
-		kind = b[0]
-	}
-	seen[kind]++
-	if s.first[kind] == nil {
-		s.first[kind] = append([]byte{}, b...)
-	}
+	seen.note(b)
 	s.count++
 	lost := s.dark.Load() || s.lose.Load() > 0 && s.count%s.lose.Load() == 0
 	delay := time.Duration(s.delay.Load())
@@ -167,10 +159,10 @@ func (s *shim) sent(kind byte) int { return s.total(s.up, kind) }
 // received is how many messages of a type the server has sent; 0: of all types.
 func (s *shim) received(kind byte) int { return s.total(s.down, kind) }
 
-func (s *shim) total(seen map[byte]int, kind byte) (n int) {
+func (s *shim) total(seen *traffic, kind byte) (n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for k, m := range seen {
+	for k, m := range seen.count {
 		if kind == 0 || k == kind {
 			n += m
 		}
@@ -178,9 +170,28 @@ func (s *shim) total(seen map[byte]int, kind byte) (n int) {
 	return n
 }
 
-// recorded is the first message of a type that passed.
-func (s *shim) recorded(kind byte) []byte {
+// recorded is the first message of a type that passed up or down.
+func (s *shim) recorded(seen *traffic, kind byte) []byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.first[kind]
+	return seen.first[kind]
+}
+
+// A traffic is what passes in one direction, by type of message.
+type traffic struct {
+	count map[byte]int
+	first map[byte][]byte
+}
+
+func newTraffic() *traffic { return &traffic{map[byte]int{}, map[byte][]byte{}} }
+
+func (tr *traffic) note(b []byte) {
+	var kind byte
+	if len(b) > 0 {
+		kind = b[0]
+	}
+	tr.count[kind]++
+	if tr.first[kind] == nil {
+		tr.first[kind] = append([]byte{}, b...)
+	}
 }
