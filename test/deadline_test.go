@@ -5,6 +5,7 @@ package test
 import (
 	"io"
 	"net/http"
+	"os/exec"
 	"testing"
 	"time"
 )
@@ -92,4 +93,27 @@ func TestClientsMayLeaveInMidSentence(t *testing.T) {
 	if res, _ := askHTTP(t, tp.http, head); res.StatusCode != http.StatusOK {
 		t.Errorf("afterwards: %s", res.Status)
 	}
+}
+
+// A client that may open few files at a time gives up none of its listeners for
+// that, and says so.
+func TestAcceptingGoesOnAfterTooManyFiles(t *testing.T) {
+	t.Parallel()
+	tp := shared(t)
+	script := `ulimit -n 64; exec "$@"`
+	cmd := exec.Command("sh", append([]string{"-c", script, "sh", program(t), "client"}, tp.clientFlags()...)...)
+	c := launch(t, cmd)
+	c.awaitReady()
+	l := listenerOf(c)
+	var many []*wire
+	for range 100 { // the listener's queue takes those that are not accepted
+		many = append(many, dialWire(t, l.socks))
+	}
+	c.says("too many open files")
+	for _, w := range many {
+		w.Close()
+	}
+	w := connectSOCKS(t, l.socks, echoServer(t).addr)
+	w.write("hello")
+	w.wants("hello")
 }

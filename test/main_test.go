@@ -3,6 +3,7 @@
 package test
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -26,6 +27,9 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	os.Chmod(workDir, 0o755)
+	// Most tests wait for others most of the time, so that more of them than
+	// there are cores can run at once. A -parallel on the command line wins.
+	flag.Set("test.parallel", "12")
 	status := m.Run()
 	if !wholeRun.end() {
 		status = 1

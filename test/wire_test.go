@@ -54,8 +54,10 @@ func dialWire(t *testing.T, addr string) *wire {
 	}
 	t.Cleanup(func() { c.Close() })
 	c.SetDeadline(time.Now().Add(patience))
-	return &wire{t, c.(*net.TCPConn), bufio.NewReader(c)}
+	return newWire(t, c)
 }
+
+func newWire(t *testing.T, c net.Conn) *wire { return &wire{t, c.(*net.TCPConn), bufio.NewReader(c)} }
 
 func (w *wire) Read(b []byte) (int, error) { return w.r.Read(b) }
 
