@@ -63,7 +63,7 @@ func (s *Stack) dialTCP(ctx context.Context, target netip.AddrPort) (*TCPConn, e
 		return nil, err
 	}
 	s.dials.forget(t)
-	return newTCPConn(s, &wq, ep), nil
+	return newTCPConn(s, &wq, ep, t), nil
 }
 
 // orClosed returns net.ErrClosed for whatever error a closed stack gives.

@@ -61,10 +61,11 @@ func (l *listener) Accept() (net.Conn, error) {
 		if err := l.ended(); err != nil {
 			return nil, err
 		}
-		ep, wq, err := l.ep.Accept(nil)
+		var peer tcpip.FullAddress
+		ep, wq, err := l.ep.Accept(&peer)
 		if err == nil {
 			l.wake() // another Accept may wait for the next one
-			return newTCPConn(l.stack, wq, ep), nil
+			return newTCPConn(l.stack, wq, ep, makeTuple(l.addr.AddrPort(), addrPort(peer.Addr.As16(), peer.Port))), nil
 		}
 		if _, ok := err.(*tcpip.ErrWouldBlock); !ok {
 			if e := l.ended(); e != nil {

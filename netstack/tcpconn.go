@@ -36,12 +36,11 @@ type TCPConn struct {
 
 var _ net.Conn = (*TCPConn)(nil)
 
-func newTCPConn(s *Stack, wq *waiter.Queue, ep tcpip.Endpoint) *TCPConn {
+// newTCPConn makes a connection of an endpoint, which may have ended already
+// and forgotten its addresses.
+func newTCPConn(s *Stack, wq *waiter.Queue, ep tcpip.Endpoint, t tuple) *TCPConn {
 	c := &TCPConn{stack: s, ep: ep, queue: wq, closed: make(chan struct{})}
-	local, _ := ep.GetLocalAddress()
-	remote, _ := ep.GetRemoteAddress()
-	c.local = net.TCPAddrFromAddrPort(addrPort(local.Addr.As16(), local.Port))
-	c.remote = net.TCPAddrFromAddrPort(addrPort(remote.Addr.As16(), remote.Port))
+	c.local, c.remote = net.TCPAddrFromAddrPort(t.local()), net.TCPAddrFromAddrPort(t.remote())
 	c.inEntry, c.readable = waiter.NewChannelEntry(waiter.ReadableEvents | waiter.EventHUp | waiter.EventErr)
 	c.outEntry, c.writable = waiter.NewChannelEntry(waiter.WritableEvents | waiter.EventHUp | waiter.EventErr)
 	wq.EventRegister(&c.inEntry)

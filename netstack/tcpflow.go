@@ -165,7 +165,7 @@ func (f *TCPFlow) Accept() (conn *TCPConn, err error) {
 		f.request.Complete(false)
 		f.flows.forget(f)
 		if err = s.orClosed(errorOf(terr)); terr == nil {
-			conn = newTCPConn(s, &wq, ep)
+			conn = newTCPConn(s, &wq, ep, f.tuple)
 		}
 	})
 	if err != nil {
