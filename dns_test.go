@@ -190,3 +190,11 @@ func TestInterleave(t *testing.T) {
 		}
 	}
 }
+
+// The host's files are heeded, with and without the final dot.
+func TestHostResolver(t *testing.T) {
+	got, err := newHostResolver().LookupNetIP(t.Context(), "ip4", "localhost.")
+	if err != nil || len(got) == 0 || !got[0].IsLoopback() {
+		t.Errorf("localhost: %v, %v", got, err)
+	}
+}

@@ -13,8 +13,8 @@ import (
 	"github.com/miekg/dns"
 )
 
-// A Resolver looks up the addresses of a name; *net.Resolver is one. network is
-// "ip4" or "ip6", host ends in a dot.
+// A Resolver looks up the addresses of a name. network is "ip4" or "ip6", host
+// is in lower case and ends in a dot.
 type Resolver interface {
 	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
 }
@@ -40,8 +40,7 @@ type nameService struct {
 
 func newNameService(r Resolver, p *policy, names map[string]netip.Addr) *nameService {
 	if r == nil {
-		// PreferGo: files and DNS only, so no multicast DNS.
-		r = &net.Resolver{PreferGo: true}
+		r = newHostResolver()
 	}
 	return &nameService{resolver: r, policy: p, names: names, queries: make(chan struct{}, dnsQueries)}
 }
