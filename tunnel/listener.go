@@ -172,21 +172,6 @@ func (l *Listener[A]) Route(origin A) A {
 	return origin
 }
 
-// Disconnect says goodbye to the peer that owns an origin, with a reason. It
-// stays a peer until its session expires or it is not authorized any more.
-func (l *Listener[A]) Disconnect(origin A, reason snaptun.Reason) {
-	out := l.batches.get()
-	defer l.batches.put(out)
-	l.mu.Lock()
-	block, route, ok := l.responder.Goodbye(out.block, origin, reason, l.now())
-	out.block = block
-	if ok {
-		out.put(route, 0)
-	}
-	l.mu.Unlock()
-	_, _ = out.transmit(l.cfg.Carrier, &l.counters)
-}
-
 // Counters returns how many datagrams and packets went in and out, and how many
 // were dropped by reason. The names are stable.
 func (l *Listener[A]) Counters() map[string]uint64 {
