@@ -122,6 +122,7 @@ func NewClient(cfg ClientConfig) (*Client, error) {
 		},
 		PeerKey: cfg.ExitKey,
 		Peer:    cfg.Exit,
+		Origin:  scion.Addr.Origin,
 		Notify:  c.innerChanged,
 	})
 	if err != nil {

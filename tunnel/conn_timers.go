@@ -54,7 +54,7 @@ func (c *Conn[A]) tick(now time.Time) time.Time {
 	if busy {
 		c.alarm.set(now.Add(reassemblyLifetime))
 	}
-	next := c.alarm.at
+	next := c.alarm.take()
 	c.mu.Unlock()
 	_, _ = out.transmit(c.cfg.Carrier, &c.counters)
 	return next

@@ -16,7 +16,7 @@ func (l *Listener[A]) tick(now time.Time) time.Time {
 	l.alarm.at = time.Time{}
 	l.expire(now)
 	l.settle(out, now)
-	next := l.alarm.at
+	next := l.alarm.take()
 	l.mu.Unlock()
 	_, _ = out.transmit(l.cfg.Carrier, &l.counters)
 	return next

@@ -79,3 +79,13 @@ func (a *alarm) set(t time.Time) {
 		signal(a.wake)
 	}
 }
+
+// take returns when the alarm goes off, to the goroutine that it would wake:
+// what it was set to so far wakes nobody any more.
+func (a *alarm) take() time.Time {
+	select {
+	case <-a.wake:
+	default:
+	}
+	return a.at
+}
