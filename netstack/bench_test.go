@@ -35,5 +35,6 @@ func BenchmarkStream(b *testing.B) {
 	}
 	c.CloseWrite()
 	<-received
+	b.ReportMetric(float64(p.client.ipstack.Stats().TCP.Retransmits.Value()), "retransmits")
 	b.ReportMetric(float64(p.clientLink.lost.Load()+p.exitLink.lost.Load()), "lost")
 }

@@ -171,3 +171,20 @@ func BenchmarkCoalesce(b *testing.B) {
 		c.flush(e, count)
 	}
 }
+
+func TestCoalescerAllocatesNothing(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector allocates")
+	}
+	packets := cutModel(tcpPacket{flags: flagACK, payload: randomBytes(64000)}, 1312)
+	var c coalescer
+	e, count := new(endpoint), new(counters)
+	if n := testing.AllocsPerRun(100, func() {
+		for _, p := range packets {
+			c.add(p)
+		}
+		c.flush(e, count)
+	}); n != 0 {
+		t.Errorf("%v allocations for a batch, want 0", n)
+	}
+}

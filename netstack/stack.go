@@ -161,6 +161,7 @@ func (s *Stack) Run(ctx context.Context) error {
 		p := newPump(s.cfg.Link, &s.counters)
 		p.run(s.out)
 	}()
+	s.logger.Debug("stack runs", "address", s.cfg.Addr, "exit", s.exit)
 	linkCtx, stop := context.WithCancel(ctx)
 	watched := make(chan struct{})
 	go func() {
@@ -175,6 +176,7 @@ func (s *Stack) Run(ctx context.Context) error {
 	<-pumped
 	s.handlers.Wait()
 	s.ipstack.TransportProtocolInstance(tcp.ProtocolNumber).Wait()
+	s.logger.Debug("stack closed", "address", s.cfg.Addr, "counters", s.Counters())
 	if closed || ctx.Err() != nil {
 		return nil
 	}
