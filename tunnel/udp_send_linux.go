@@ -149,12 +149,11 @@ func (b *sendBatch) add(to netip.AddrPort, packets [][]byte) bool {
 		b.niovecs++
 	}
 	c := controlWriter{p: unsafe.Pointer(&b.controls[i])}
-	// The size of the segments comes last, so that it can be cut off.
 	if b.s.wildcard {
 		c.putSource(b.s.asked.local(to), b.s.ipv6)
 	}
 	if len(packets) > 1 {
-		*(*uint16)(c.put(unix.IPPROTO_UDP, unix.UDP_SEGMENT, 2)) = uint16(len(packets[0]))
+		c.putSegments(len(packets[0]))
 	}
 	h.SetControllen(c.n)
 	h.Control = nil
@@ -178,6 +177,13 @@ func (c *controlWriter) put(level, typ int32, size int) unsafe.Pointer {
 	content := unsafe.Add(c.p, c.n+unix.CmsgLen(0))
 	c.n += unix.CmsgSpace(size)
 	return content
+}
+
+const segmentSize = 2 // bytes that its size takes
+
+// putSegments makes a message a burst of segments.
+func (c *controlWriter) putSegments(size int) {
+	*(*uint16)(c.put(unix.IPPROTO_UDP, unix.UDP_SEGMENT, segmentSize)) = uint16(size)
 }
 
 // putSource makes a message leave from local, if that is known.
@@ -224,6 +230,9 @@ func (b *sendBatch) flush(u *UDP) (n int, err error) {
 		case unix.EBADF, unix.ENOTSOCK, unix.EFAULT:
 			return n, b.errno
 		case unix.EIO, unix.EINVAL:
+			if b.withoutSource() {
+				continue
+			}
 			if segments > 1 {
 				sent, err := b.unsegmented(u)
 				n += sent
@@ -231,9 +240,6 @@ func (b *sendBatch) flush(u *UDP) (n int, err error) {
 					return n, err
 				}
 				b.begin++
-				continue
-			}
-			if b.withoutSource() {
 				continue
 			}
 			c.sendErrors.Add(1)
@@ -252,6 +258,9 @@ func (b *sendBatch) flush(u *UDP) (n int, err error) {
 				retries++
 				continue
 			}
+			if b.withoutSource() {
+				continue
+			}
 			c.sendUnreachable.Add(segments)
 		default:
 			c.sendErrors.Add(segments)
@@ -263,15 +272,24 @@ func (b *sendBatch) flush(u *UDP) (n int, err error) {
 	return n, nil
 }
 
-// withoutSource makes the next message, which is no burst, leave from whatever
-// address the kernel chooses, because the one that was asked may be ours no more.
+// withoutSource makes the next message leave from whatever address the kernel
+// chooses, because the one that was asked may be ours no more. It reports false
+// if the message was such already.
 func (b *sendBatch) withoutSource() bool {
 	h := &b.messages[b.begin].Hdr
-	if h.Controllen == 0 {
+	own := 0
+	if h.Iovlen > 1 {
+		own = unix.CmsgSpace(segmentSize)
+	}
+	if int(h.Controllen) <= own {
 		return false
 	}
-	h.SetControllen(0)
 	b.s.asked.forget(takeSockaddr(&b.names[b.begin], h.Namelen))
+	c := controlWriter{p: unsafe.Pointer(&b.controls[b.begin])}
+	if own > 0 {
+		c.putSegments(int(h.Iov.Len))
+	}
+	h.SetControllen(c.n)
 	return true
 }
 
