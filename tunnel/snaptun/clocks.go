@@ -4,9 +4,8 @@ package snaptun
 // 1.15, but with deadlines in place of ticks. A deadline only ever moves earlier
 // when dirty is set; one that moved later is found out when it comes.
 type clocks struct {
-	established instant // newest session, in either role
-	initiator   bool    // our role in it
-	sentIn      bool    // data was sent since
+	established instant // age of the session in use, also after it is gone
+	sentIn      bool    // data was sent since it came into use
 	heardIn     bool    // data was received since
 
 	attempt    instant // start of the handshake that is pending
@@ -29,14 +28,6 @@ const (
 	givenUp
 	neverConfirmed
 )
-
-func (c *clocks) sessionMade(initiator bool, now instant) {
-	c.established = now
-	c.initiator = initiator
-	c.sentIn, c.heardIn = false, false
-	c.attempt = 0
-	c.dirty = true
-}
 
 func (c *clocks) handshakeSent(now instant) {
 	c.sent = now
@@ -95,11 +86,13 @@ func (p *peer) next() (d instant) {
 		d = sooner(d, p.attempt.add(t.GiveUpAfter))
 		return sooner(d, p.pending.sent.add(t.RekeyTimeout))
 	}
-	if p.initiator && p.sentIn {
-		d = sooner(d, p.established.add(t.RekeyAfter))
-	}
-	if p.initiator && p.heardIn {
-		d = sooner(d, p.established.add(t.rekeyOnReceive()))
+	if p.current != nil && p.current.initiator {
+		if p.sentIn {
+			d = sooner(d, p.current.established.add(t.RekeyAfter))
+		}
+		if p.heardIn {
+			d = sooner(d, p.current.established.add(t.rekeyOnReceive()))
+		}
 	}
 	if p.unanswered != 0 {
 		d = sooner(d, p.unanswered.add(t.AnswerTimeout))
@@ -150,9 +143,7 @@ func (p *peer) tick(now instant, muted bool) ending {
 		}
 		return alive
 	}
-	age := now.since(p.established)
-	if p.initiator && (p.sentIn && age >= t.RekeyAfter || p.heardIn && age >= t.rekeyOnReceive()) ||
-		p.unanswered != 0 && now.since(p.unanswered) >= t.AnswerTimeout {
+	if p.aged(now) || p.unanswered != 0 && now.since(p.unanswered) >= t.AnswerTimeout {
 		p.unanswered = 0
 		p.sentIn, p.heardIn = false, false
 		p.initiate(now, true)
@@ -165,4 +156,14 @@ func (p *peer) tick(now instant, muted bool) ending {
 		p.sendKeepalive(now)
 	}
 	return alive
+}
+
+// aged reports whether it is up to us to replace the session in use.
+func (p *peer) aged(now instant) bool {
+	if p.current == nil || !p.current.initiator {
+		return false
+	}
+	age := now.since(p.current.established)
+	t := &p.h.timers
+	return p.sentIn && age >= t.RekeyAfter || p.heardIn && age >= t.rekeyOnReceive()
 }

@@ -95,6 +95,7 @@ func (p *peer) respond(r *request, addr [sockaddrSize]byte, now instant) error {
 	// Both sides may have started at once; then both handshakes complete.
 	if p.pending != nil {
 		p.previous, p.pending = p.pending, nil
+		p.attempt = 0
 	}
 	p.heard(now)
 	p.handshakeSent(now)
@@ -115,9 +116,9 @@ func (p *peer) handleResponse(b []byte, now instant) (addr [sockaddrSize]byte, e
 	if err != nil {
 		return addr, err
 	}
-	p.pending, p.previous = nil, nil
+	p.abandon()
 	p.store(k, now)
-	p.current = k
+	p.use(k)
 	p.heard(now)
 	k.sent = 1
 	p.h.out.put(k.Seal(p.h.out.space(), 0, nil)) // moves no timer
@@ -163,7 +164,7 @@ func (p *peer) accept(k *Keypair, b []byte, now instant) (switched bool, err err
 		return false, ErrReplay
 	}
 	if k != p.current && (p.usable(now) == nil || k.established >= p.current.established) {
-		p.current = k
+		p.use(k)
 		switched = true
 	}
 	p.dataReceived(now)
@@ -219,7 +220,15 @@ func (p *peer) drain(now instant) {
 func (p *peer) store(k *Keypair, now instant) {
 	k.established = now
 	p.ring[k.local%sessionSlots] = k
-	p.sessionMade(k.initiator, now)
+	p.dirty = true
+}
+
+// use makes a session the one for sending.
+func (p *peer) use(k *Keypair) {
+	p.current = k
+	p.established = k.established
+	p.sentIn, p.heardIn = false, false
+	p.dirty = true
 }
 
 func (p *peer) tooOld(k *Keypair, now instant) bool {

@@ -47,10 +47,10 @@ func (p *Peer[A]) MutedSince() time.Time { return p.h.time(p.muted) }
 // String names the key of the peer.
 func (p *Peer[A]) String() string { return "peer " + p.key.String() }
 
-// travel takes the route of an authenticated packet, if none behind it was seen.
+// travel takes the route of an authenticated packet, unless a later one was
+// seen: one of the session in use counts more than those of sessions before.
 func (p *Peer[A]) travel(k *Keypair, counter uint64, from A) {
-	if k == p.routeKeys && counter < p.routeCounter ||
-		p.routeKeys != nil && k.established < p.routeKeys.established {
+	if k != p.current || k == p.routeKeys && counter < p.routeCounter {
 		return
 	}
 	p.route, p.routeKeys, p.routeCounter = from, k, counter
