@@ -1,0 +1,5 @@
+//go:build !race
+
+package snaptun
+
+const raceEnabled = false
