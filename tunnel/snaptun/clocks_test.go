@@ -152,7 +152,7 @@ func TestSessionIsRejectedWithoutTimer(t *testing.T) {
 	if _, _, ok := b.Reserve(1, late); ok {
 		t.Error("reserved in a session of 180 s")
 	}
-	if _, err := b.HandleDatagram(m, late); err != ErrUnknownIndex {
+	if _, err := b.HandleDatagram(m, late); err != ErrNoSession {
 		t.Errorf("data in a session of 180 s: %v", err)
 	}
 }

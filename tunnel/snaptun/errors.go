@@ -18,7 +18,8 @@ var (
 	ErrOpen             = errors.New("message does not decrypt")
 	ErrCookie           = errors.New("cookie reply to nothing sent")
 	ErrTooManyPeers     = errors.New("too many peers")
-	ErrCounterExhausted = errors.New("message counter exhausted")
+	ErrCounterExhausted = errors.New("message counter too high")
+	ErrNoSession        = errors.New("session too old")
 
 	// ErrGoodbye says that the datagram was an authentic goodbye: no fault, but
 	// nothing to deliver either. The event tells the reason.
@@ -34,7 +35,6 @@ var (
 	ErrNoPeer          = errors.New("no peer at this address")
 	ErrQueueFull       = errors.New("queue full")
 	ErrReservedPayload = errors.New("payload empty or of the form of a goodbye")
-	ErrNoSession       = errors.New("no session")
 )
 
 // Reasons lists the errors with which a datagram may be rejected, or a payload
@@ -43,7 +43,7 @@ func Reasons() []error {
 	return []error{
 		ErrNotSNAPtun, ErrMAC1, ErrUnderLoad, ErrSourceBudget, ErrUnauthorized, ErrWrongKey,
 		ErrStaleInitiation, ErrReplay, ErrUnknownIndex, ErrAddrMismatch, ErrOpen, ErrCookie,
-		ErrTooManyPeers, ErrCounterExhausted, ErrGoodbye,
-		ErrNoPeer, ErrQueueFull, ErrReservedPayload, ErrNoSession,
+		ErrTooManyPeers, ErrCounterExhausted, ErrNoSession, ErrGoodbye,
+		ErrNoPeer, ErrQueueFull, ErrReservedPayload,
 	}
 }

@@ -64,10 +64,17 @@ func (k *Keypair) Open(b []byte) (payload []byte, err error) {
 // String names the session without telling a key.
 func (k *Keypair) String() string { return "session keys" }
 
-// tooOld reports whether counter is certainly behind the replay window.
-func (k *Keypair) tooOld(counter uint64) bool {
+// check refuses a counter that accept will certainly not take, so that nothing
+// is decrypted for it.
+func (k *Keypair) check(counter uint64) error {
 	const window = 8128 // what replay.Filter remembers
-	return counter >= maxCounter || k.highest > window && counter < k.highest-window
+	switch {
+	case counter >= maxCounter:
+		return ErrCounterExhausted
+	case k.highest > window && counter < k.highest-window:
+		return ErrReplay
+	}
+	return nil
 }
 
 // accept marks a counter as used and reports whether it was not used before.

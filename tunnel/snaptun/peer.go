@@ -1,7 +1,5 @@
 package snaptun
 
-import "encoding/binary"
-
 const sessionSlots = 8
 
 // A peer is the protocol towards one other side, in both roles.
@@ -148,8 +146,8 @@ func (p *peer) keypair(b []byte) (*Keypair, error) {
 	if k == nil || k.local != index {
 		return nil, ErrUnknownIndex
 	}
-	if k.tooOld(dataCounter(b)) {
-		return nil, ErrReplay
+	if err := k.check(dataCounter(b)); err != nil {
+		return nil, err
 	}
 	return k, nil
 }
@@ -157,10 +155,13 @@ func (p *peer) keypair(b []byte) (*Keypair, error) {
 // accept takes a data message into account that k has opened. It reports whether
 // k has become the session for sending.
 func (p *peer) accept(k *Keypair, b []byte, now instant) (switched bool, err error) {
-	if p.ring[k.local%sessionSlots] != k || p.tooOld(k, now) {
+	if p.ring[k.local%sessionSlots] != k {
 		return false, ErrUnknownIndex
 	}
-	if !k.accept(binary.LittleEndian.Uint64(b[8:])) {
+	if p.tooOld(k, now) {
+		return false, ErrNoSession
+	}
+	if !k.accept(dataCounter(b)) {
 		return false, ErrReplay
 	}
 	if k != p.current && (p.usable(now) == nil || k.established >= p.current.established) {

@@ -414,6 +414,53 @@ func TestResponderDataErrors(t *testing.T) {
 	}
 }
 
+// However many keys there are, newcomers in all are bounded.
+func TestNewcomersAreCapped(t *testing.T) {
+	f := newField(t)
+	f.r.halfOpen = maxHalfOpen // as if so many were waiting
+	out, _, err := f.hand(f.initiation(f.client(1)), addr(1))
+	if !errors.Is(err, ErrTooManyPeers) || len(out) != 0 {
+		t.Errorf("answer %q, %v", types(out), err)
+	}
+	f.r.halfOpen--
+	if out, _, err := f.hand(f.initiation(f.client(1, func(c *SessionConfig) { c.Rand = seeded(9) })), addr(1)); err != nil || types(out) != "2" {
+		t.Errorf("answer %q, %v", types(out), err)
+	}
+}
+
+func TestNewResponderErrors(t *testing.T) {
+	yes := func(PublicKey, time.Time) bool { return true }
+	for name, config := range map[string]ResponderConfig[int]{
+		"no Authorize":   {},
+		"MaxPeers":       {Authorize: yes, MaxPeers: -1},
+		"HandshakeLimit": {Authorize: yes, HandshakeLimit: -1},
+		"Timers":         {Authorize: yes, Timers: Timers{HalfOpen: -1}},
+		"Rand":           {Authorize: yes, Rand: bytes.NewReader(nil)},
+	} {
+		if _, err := NewResponder(config, start); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}
+
+// Without randomness there is no handshake, and nothing is left of the attempt.
+func TestRandomnessFails(t *testing.T) {
+	f := newField(t)
+	s := f.client(1)
+	initiation := f.initiation(s)
+	f.r.host.rand = bytes.NewReader(make([]byte, 4)) // enough for the index
+	if out, _, err := f.hand(initiation, addr(1)); err == nil || len(out) != 0 {
+		t.Errorf("answer %q, %v", types(out), err)
+	}
+	if f.r.HalfOpen() != 0 || len(f.r.byBase) != 0 {
+		t.Error("something is left")
+	}
+	s.host.rand = bytes.NewReader(nil)
+	if err := s.Initiate(start); err == nil || taken(s) != nil {
+		t.Errorf("Initiate: %v", err)
+	}
+}
+
 func TestPeerCap(t *testing.T) {
 	f := newField(t, func(c *ResponderConfig[netip.AddrPort]) { c.MaxPeers = 2 })
 	clients := []*Session{f.client(1), f.client(2), f.client(3)}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -252,7 +253,7 @@ func TestCounterLimit(t *testing.T) {
 		t.Errorf("sent %q instead of a new handshake", types(out))
 	}
 	m := a.peer.current.Seal(nil, maxCounter, []byte("beyond"))
-	if _, err := b.HandleDatagram(m, start); !errors.Is(err, ErrReplay) {
+	if _, err := b.HandleDatagram(m, start); !errors.Is(err, ErrCounterExhausted) {
 		t.Errorf("counter beyond the last: %v", err)
 	}
 }
@@ -442,6 +443,27 @@ func TestBatchPrimitives(t *testing.T) {
 	if err := b.Accept(k, m, len(payload), start); !errors.Is(err, ErrUnknownIndex) {
 		t.Errorf("session gone: %v", err)
 	}
+}
+
+// Batches are sealed and opened by several goroutines at once.
+func TestKeypairIsConcurrent(t *testing.T) {
+	a, b := connectedPair(t)
+	const each = 200
+	k, counter, _ := a.Reserve(4*each, start)
+	other := b.peer.current
+	var wg sync.WaitGroup
+	for worker := range uint64(4) {
+		wg.Go(func() {
+			for n := range uint64(each) {
+				c := counter + worker*each + n
+				payload, err := other.Open(k.Seal(nil, c, fmt.Append(nil, c)))
+				if err != nil || string(payload) != fmt.Sprint(c) {
+					t.Errorf("message %d: %q, %v", c, payload, err)
+				}
+			}
+		})
+	}
+	wg.Wait()
 }
 
 func TestSealInPlace(t *testing.T) {
