@@ -188,7 +188,7 @@ func TestOpenListenersAreRefused(t *testing.T) {
 		{"SOCKS", []string{"--socks", "0.0.0.0:0"}},
 		{"HTTP", []string{"--http", "[::]:0"}},
 		{"forward", []string{"--forward", "0.0.0.0:0=localhost:22"}},
-		{"forward with users", []string{"--users", users, "--forward", "0.0.0.0:0=localhost:22"}},
+		{"forward with users", []string{"--forward", "0.0.0.0:0=localhost:22", "--users", users}},
 		{"user without password", []string{"--users", bad}},
 		{"user with an empty password", []string{"--users", empty}},
 	} {

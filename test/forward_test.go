@@ -21,7 +21,7 @@ func TestHTTPForwardsNothingButTheRequest(t *testing.T) {
 	o, conns := handOver(t)
 	w := dialWire(t, tp.http)
 	w.write("GET http://" + o.addr + "/a%2Fb/../c?q=1;2 HTTP/1.1\r\nHost: elsewhere.example\r\nConnection: keep-alive, X-Drop\r\n" +
-		"X-Drop: 1\r\nProxy-Connection: keep-alive\r\nKeep-Alive: timeout=3\r\nTE: trailers\r\nUpgrade-Insecure-Requests: 1\r\n" +
+		"X-Drop: 1\r\nProxy-Connection: keep-alive\r\nKeep-Alive: timeout=3\r\nTE: gzip\r\nUpgrade-Insecure-Requests: 1\r\n" +
 		"Proxy-Authorization: Basic c2VjcmV0\r\nX-Keep: 1\r\nX-Forwarded-For: 203.0.113.9\r\n\r\n")
 	c := next(t, conns)
 	got := answer(t, c, "HTTP/1.1 200 Fine\r\nX-Theirs: 1\r\nConnection: X-Hop\r\nX-Hop: 1\r\nKeep-Alive: timeout=9\r\nContent-Length: 4\r\n\r\nbody")

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"testing"
+	"time"
 )
 
 // both runs a test over a SOCKS stream and over an HTTP one.
@@ -116,13 +117,14 @@ func TestBreaksArePassedOn(t *testing.T) {
 // A reader that pauses stops the sender, and nothing is lost.
 func TestBackPressure(t *testing.T) {
 	both(t, func(t *testing.T, connect func(*testing.T, string) *wire) {
-		const size = 48 << 20 // more than all buffers on the way
+		const size = 24 << 20 // more than all buffers on the way
 		o := serveTCP(t, "127.0.0.1:0", func(c *net.TCPConn) {
 			io.Copy(c, io.LimitReader(pattern{}, size))
 			c.CloseWrite()
 		})
 		slow := connect(t, o.addr)
 		other := connect(t, echoServer(t).addr)
+		slow.SetDeadline(time.Now().Add(3 * patience))
 		for i := range 50 { // while slow does not read, others go on
 			line := fmt.Sprintf("line %d", i)
 			other.write(line)

@@ -5,6 +5,7 @@ package test
 import (
 	"flag"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -34,12 +35,23 @@ func TestMain(m *testing.M) {
 	if !wholeRun.end() {
 		status = 1
 	}
+	if watch, err := theWarden(); err == nil {
+		watch.dismiss()
+	}
 	os.RemoveAll(workDir)
 	os.Exit(status)
 }
 
 // built builds the program when it is first needed.
 var built = sync.OnceValues(func() (string, error) {
+	// Results are cached by the files that a test looks at, not by those that
+	// its children do.
+	filepath.WalkDir("..", func(name string, d fs.DirEntry, err error) error {
+		if err == nil && (strings.HasSuffix(name, ".go") || strings.HasPrefix(d.Name(), "go.")) {
+			os.Stat(name)
+		}
+		return nil
+	})
 	name := filepath.Join(workDir, "snapproxy")
 	cmd := exec.Command("go", "build", "-o", name, "../cmd/snapproxy")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")

@@ -63,12 +63,15 @@ func launch(s scope, cmd *exec.Cmd) *process {
 		cmd.Env = environ()
 	}
 	cmd.WaitDelay = endPatience
-	if cmd.SysProcAttr == nil {
-		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	watch, err := theWarden()
+	if err != nil {
+		s.Fatalf("%v", err)
 	}
 	if err := cmd.Start(); err != nil {
 		s.Fatalf("start %v: %v", cmd.Args, err)
 	}
+	watch.watch("add", cmd.Process.Pid)
 	go func() {
 		cmd.Wait() // the outcome is in ProcessState
 		close(p.ended)
@@ -90,6 +93,9 @@ func (p *process) finish() {
 	if !p.groupGone() {
 		p.scope.Errorf("%s leaves processes behind", name)
 		syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL)
+	}
+	if watch, err := theWarden(); err == nil {
+		watch.watch("del", p.cmd.Process.Pid)
 	}
 	if f, ok := p.scope.(interface{ Failed() bool }); ok && f.Failed() {
 		p.scope.Logf("%s, standard error:\n%s", name, tail(p.stderr.String(), 8000))

@@ -115,12 +115,14 @@ func TestClientSaysWhoIsSilent(t *testing.T) {
 	tp := shared(t)
 	unknown := strangerKey(t)
 	unknownPublic := privateKey(t, unknown).PublicKey()
-	known := tp.file("all-keys")
-	writeFile(t, known, tp.exitKey.String()+"\n"+tp.clientKey.String()+"\n"+unknownPublic.String()+"\n")
-	generous := build(t, layout{noClient: true, snap: []string{"--authorized-keys", known}})
-	generousKeys, _ := os.ReadFile(generous.authorized)
-	writeFile(t, known, string(generousKeys)+unknownPublic.String()+"\n") // of the SNAP only
-	generous.snap.signal(syscall.SIGHUP)
+	// An exit that does not know everybody whom its SNAP knows.
+	narrow := build(t, layout{noClient: true})
+	few := narrow.file("few")
+	writeFile(t, few, narrow.clientKey.String()+"\n")
+	narrow.layout.exit = []string{"--authorized-keys", few}
+	narrow.exit.end()
+	narrow.startExit("0")
+	narrow.authorize(narrow.exitKey, narrow.clientKey, unknownPublic)
 
 	for _, tt := range []struct {
 		name  string
@@ -129,7 +131,7 @@ func TestClientSaysWhoIsSilent(t *testing.T) {
 		want  []string
 	}{
 		{"key unknown to the SNAP", tp, []string{"--key", unknown}, []string{"SNAP", unknownPublic.String()}},
-		{"key unknown to the exit", generous, []string{"--key", unknown}, []string{"exit", unknownPublic.String()}},
+		{"key unknown to the exit", narrow, []string{"--key", unknown}, []string{"exit", unknownPublic.String()}},
 		{"wrong key of the SNAP", tp, []string{"--snap-key", tp.exitKey.String()}, []string{"SNAP"}},
 		{"wrong key of the exit", tp, []string{"--exit-key", tp.snapKey.String()}, []string{"exit", tp.clientKey.String()}},
 		{"no SNAP", tp, []string{"--snap", closedUDP(t)}, []string{"SNAP"}},

@@ -3,6 +3,7 @@
 package test
 
 import (
+	"net"
 	"net/url"
 	"os"
 	"os/exec"
@@ -36,7 +37,8 @@ type topology struct {
 	clientKey  snaptun.PublicKey
 
 	snap, exit, client *process
-	listener           // of the client
+	via                string // what layout.via has made
+	listener                  // of the client
 }
 
 // A listener is where a client serves.
@@ -139,7 +141,10 @@ func (tp *topology) clientFlags(more ...string) []string {
 func (tp *topology) attachFlags() []string {
 	flags := strings.Fields(tp.snap.line() + " " + tp.exit.line())
 	if tp.layout.via != nil {
-		flags = append(flags, "--snap", tp.layout.via(tp.snapAddr()))
+		if tp.via == "" {
+			tp.via = tp.layout.via(tp.snapAddr())
+		}
+		flags = append(flags, "--snap", tp.via)
 	}
 	return flags
 }
@@ -192,12 +197,7 @@ func flagOf(line, flag string) string {
 // portOf is what follows the last colon.
 func portOf(addr string) string { return addr[strings.LastIndexByte(addr, ':')+1:] }
 
-func hostPort(host, port string) string {
-	if strings.Contains(host, ":") {
-		host = "[" + host + "]"
-	}
-	return host + ":" + port
-}
+func hostPort(host, port string) string { return net.JoinHostPort(host, port) }
 
 // tempDir is a directory that everybody may look into.
 func tempDir(s scope) string {

@@ -44,6 +44,7 @@ func testTransfer(t *testing.T, v volume) {
 	took := time.Since(begin)
 	t.Logf("%d MiB each way in %.1f s: %.0f MiB/s", v.stream>>20, took.Seconds(), float64(2*v.stream>>20)/took.Seconds())
 
+	begin = time.Now()
 	var wg sync.WaitGroup
 	for i := range v.parallel {
 		wg.Go(func() {
@@ -55,10 +56,12 @@ func testTransfer(t *testing.T, v volume) {
 		})
 	}
 	wg.Wait()
+	took = time.Since(begin)
+	t.Logf("%d streams of %d MiB each way in %.1f s: %.0f MiB/s", v.parallel, v.each>>20, took.Seconds(), float64(2*int64(v.parallel)*v.each>>20)/took.Seconds())
 	tp.settle(t, before)
 	for _, role := range tp.roles() {
-		t.Logf("%s: peak memory %s, %s threads, %d descriptors before and after", role.cmd.Args[1],
-			procStatus(role, "VmHWM"), procStatus(role, "Threads"), before[role])
+		t.Logf("%s: peak memory %s, %s threads, %d descriptors before and after, %s CPU seconds", role.cmd.Args[1],
+			procStatus(role, "VmHWM"), procStatus(role, "Threads"), before[role], cpuSeconds(role))
 	}
 }
 
@@ -166,6 +169,19 @@ func procStatus(p *process, field string) string {
 		return "unknown"
 	}
 	return string(m[1])
+}
+
+// cpuSeconds is the time that a process has had of the cores, of 100 ticks a
+// second as everywhere.
+func cpuSeconds(p *process) string {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
+	fields := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
+	if err != nil || len(fields) < 13 {
+		return "unknown"
+	}
+	user, _ := strconv.Atoi(fields[11])
+	system, _ := strconv.Atoi(fields[12])
+	return fmt.Sprintf("%d.%02d", (user+system)/100, (user+system)%100)
 }
 
 // memory is the resident memory of a process in KiB, or of its peak.

@@ -29,7 +29,7 @@ func associate(t *testing.T, proxy, said string) *association {
 	w.wants(noAuthSelected)
 	w.write(request(cmdAssociate, said))
 	a := &association{t: t, control: w, relay: w.wantsReply(repGranted)}
-	a.socket = a.open(w.LocalAddr().(*net.TCPAddr).IP.String() + ":0")
+	a.socket = a.open(hostPort(w.LocalAddr().(*net.TCPAddr).IP.String(), "0"))
 	return a
 }
 

@@ -61,6 +61,10 @@ func newWire(t *testing.T, c net.Conn) *wire { return &wire{t, c.(*net.TCPConn),
 
 func (w *wire) Read(b []byte) (int, error) { return w.r.Read(b) }
 
+// WriteTo hides that of the connection, which knows nothing of what was read
+// ahead.
+func (w *wire) WriteTo(dst io.Writer) (int64, error) { return w.r.WriteTo(dst) }
+
 func (w *wire) write(parts ...string) {
 	w.t.Helper()
 	for _, p := range parts {
