@@ -14,7 +14,7 @@ func seedMessages(f *testing.F) {
 	deliver(f, b, [][]byte{initiation}, start)
 	response := taken(b)[0]
 	deliver(f, a, [][]byte{response}, start)
-	cookie := sealCookie(nil, cookieKey(b.host.public), senderIndex(initiation), make([]byte, 24), [16]byte{}, initiation[116:132])
+	cookie := sealCookie(nil, newCookieAEAD(b.host.public), senderIndex(initiation), make([]byte, 24), [16]byte{}, initiation[116:132])
 	for _, m := range [][]byte{nil, {1}, initiation, response, cookie, taken(a)[0], seal(f, a, "payload", start), make([]byte, 92)} {
 		for _, fix := range []byte{0, 1, 2, 3} {
 			f.Add(m, fix)

@@ -1,6 +1,7 @@
 package snaptun
 
 import (
+	"crypto/cipher"
 	"crypto/subtle"
 	"encoding/binary"
 	"errors"
@@ -30,7 +31,7 @@ type gate struct {
 	mac1  stdhash.Hash // keyed for messages to us
 	bake  stdhash.Hash // keyed with a secret of ours: makes cookies
 	nonce stdhash.Hash // keyed with another: makes nonces of a count
-	seal  digest       // the key of our cookie replies
+	seal  cipher.AEAD  // seals our cookie replies
 
 	limit    int
 	began    instant // of the current period
@@ -40,8 +41,7 @@ type gate struct {
 	macSpace [blake2s.Size]byte
 }
 
-func mac1Key(recipient PublicKey) digest   { return hash([]byte(labelMAC1), recipient[:]) }
-func cookieKey(recipient PublicKey) digest { return hash([]byte(labelCookie), recipient[:]) }
+func mac1Key(recipient PublicKey) digest { return hash([]byte(labelMAC1), recipient[:]) }
 
 func (g *gate) init(public PublicKey, limit int, random io.Reader) error {
 	if limit < 0 {
@@ -60,7 +60,7 @@ func (g *gate) init(public PublicKey, limit int, random io.Reader) error {
 	g.mac1 = newMAC(key[:])
 	g.bake = newMAC(secret[:])
 	g.nonce, _ = blake2s.New256(nonceKey[:])
-	g.seal = cookieKey(public)
+	g.seal = newCookieAEAD(public)
 	g.limit = limit
 	return nil
 }
@@ -116,11 +116,15 @@ func (g *gate) cookie(addr []byte, period uint64) (c [macSize]byte) {
 
 // provesAddress reports whether mac2 was made with a cookie we gave to addr.
 func (g *gate) provesAddress(b, addr []byte, now instant) bool {
+	mac2 := b[len(b)-macSize:]
+	if [macSize]byte(mac2) == [macSize]byte{} {
+		return false // without a cookie, as in most floods
+	}
 	period := uint64(now / instant(cookiePeriod))
 	for _, p := range []uint64{period, period - 1} {
 		c := g.cookie(addr, p)
 		sum := mac(c[:], b[:len(b)-macSize])
-		if subtle.ConstantTimeCompare(sum[:], b[len(b)-macSize:]) == 1 {
+		if subtle.ConstantTimeCompare(sum[:], mac2) == 1 {
 			return true
 		}
 	}
@@ -130,7 +134,7 @@ func (g *gate) provesAddress(b, addr []byte, now instant) bool {
 // spend takes one handshake from the budget of a source that proved its address.
 func (g *gate) spend(source []byte) bool {
 	g.bake.Reset()
-	g.bake.Write(source) // at most as long as a cookie's input, never equal: no prefix
+	g.bake.Write(source)
 	id := [macSize]byte(g.bake.Sum(g.macSpace[:0]))
 	n, known := g.sources[id]
 	if n >= sourceHandshakes || !known && len(g.sources) >= maxSources {
@@ -156,22 +160,23 @@ func (g *gate) appendCookieReply(dst, b, addr []byte, now instant) []byte {
 	return sealCookie(dst, g.seal, senderIndex(b), nonce, cookie, b[len(b)-2*macSize:len(b)-macSize])
 }
 
-func sealCookie(dst []byte, key digest, receiver uint32, nonce []byte, cookie [macSize]byte, mac1 []byte) []byte {
+func newCookieAEAD(sender PublicKey) cipher.AEAD {
+	key := hash([]byte(labelCookie), sender[:])
+	aead, err := chacha20poly1305.NewX(key[:])
+	if err != nil {
+		panic("snaptun: " + err.Error()) // only a wrong length
+	}
+	return aead
+}
+
+func sealCookie(dst []byte, aead cipher.AEAD, receiver uint32, nonce []byte, cookie [macSize]byte, mac1 []byte) []byte {
 	dst = binary.LittleEndian.AppendUint32(dst, typeCookie)
 	dst = binary.LittleEndian.AppendUint32(dst, receiver)
 	dst = append(dst, nonce...)
-	aead, err := chacha20poly1305.NewX(key[:])
-	if err != nil {
-		panic("snaptun: " + err.Error()) // only a wrong length
-	}
 	return aead.Seal(dst, nonce, cookie[:], mac1)
 }
 
-func openCookie(b []byte, key digest, mac1 []byte) (cookie [macSize]byte, err error) {
-	aead, err := chacha20poly1305.NewX(key[:])
-	if err != nil {
-		panic("snaptun: " + err.Error()) // only a wrong length
-	}
+func openCookie(b []byte, aead cipher.AEAD, mac1 []byte) (cookie [macSize]byte, err error) {
 	if _, err := aead.Open(cookie[:0], b[8:32], b[32:], mac1); err != nil {
 		return cookie, ErrOpen
 	}

@@ -215,7 +215,7 @@ func TestCookieReplyMovesNoTimer(t *testing.T) {
 	s := newSession(t, testKey(1), testKey(2))
 	s.Initiate(start)
 	msg := taken(s)[0]
-	reply := sealCookie(nil, cookieKey(s.peer.key), senderIndex(msg), make([]byte, 24), [16]byte{1}, msg[116:132])
+	reply := sealCookie(nil, newCookieAEAD(s.peer.key), senderIndex(msg), make([]byte, 24), [16]byte{1}, msg[116:132])
 	before, deadline := s.peer.clocks, s.NextTimeout()
 	if _, err := s.HandleDatagram(bytes.Clone(reply), start.Add(time.Second)); err != nil {
 		t.Fatal(err)
@@ -231,7 +231,7 @@ func TestCookieReplyMovesNoTimer(t *testing.T) {
 func TestCookieReplyErrors(t *testing.T) {
 	s := newSession(t, testKey(1), testKey(2))
 	reply := func(index uint32, mac1 []byte) []byte {
-		return sealCookie(nil, cookieKey(s.peer.key), index, make([]byte, 24), [16]byte{1}, mac1)
+		return sealCookie(nil, newCookieAEAD(s.peer.key), index, make([]byte, 24), [16]byte{1}, mac1)
 	}
 	if _, err := s.HandleDatagram(reply(0, make([]byte, 16)), start); !errors.Is(err, ErrCookie) {
 		t.Errorf("before anything was sent: %v", err)
@@ -257,7 +257,7 @@ func TestCookieExpires(t *testing.T) {
 		s := newSession(t, testKey(1), testKey(2))
 		s.Initiate(start)
 		msg := taken(s)[0]
-		deliver(t, s, [][]byte{sealCookie(nil, cookieKey(s.peer.key), senderIndex(msg), make([]byte, 24), [16]byte{1}, msg[116:132])}, start)
+		deliver(t, s, [][]byte{sealCookie(nil, newCookieAEAD(s.peer.key), senderIndex(msg), make([]byte, 24), [16]byte{1}, msg[116:132])}, start)
 		s.Initiate(start.Add(tt.age))
 		if used := !bytes.Equal(taken(s)[0][132:], make([]byte, 16)); used != tt.used {
 			t.Errorf("cookie of age %v used: %v, want %v", tt.age, used, tt.used)

@@ -130,7 +130,7 @@ func (p *peer) handleCookie(b []byte, now instant) error {
 	if !p.awaitsMAC || receiverIndex(b) != p.sentIndex {
 		return ErrCookie
 	}
-	c, err := openCookie(b, cookieKey(p.key), p.sentMAC1[:])
+	c, err := openCookie(b, newCookieAEAD(p.key), p.sentMAC1[:])
 	if err != nil {
 		return err
 	}
@@ -203,6 +203,17 @@ func (p *peer) sendKeepalive(now instant) {
 	if k, counter, ok := p.reserve(1, now, false); ok {
 		p.h.out.put(k.Seal(p.h.out.space(), counter, nil))
 	}
+}
+
+// goodbye appends a goodbye. It expects no answer, so it moves no timer.
+func (p *peer) goodbye(dst []byte, r Reason, now instant) (out []byte, ok bool) {
+	k := p.usable(now)
+	if k == nil {
+		return dst, false
+	}
+	bye := goodbye(r)
+	k.sent++
+	return k.Seal(dst, k.sent-1, bye[:]), true
 }
 
 // drain puts what is queued into the outbox.

@@ -294,20 +294,16 @@ func (r *Responder[A]) Initiate(p *Peer[A], now time.Time) error {
 
 // Goodbye appends a data message that tells the peer at an origin that we end
 // the session and why, and returns the route on which to send it. ok is false if
-// there is no session. The peer may be one that is not authorized any more.
+// there is no session. The peer may be one that is not authorized any more. What
+// we know of it stays until it expires, should it not understand.
 func (r *Responder[A]) Goodbye(dst []byte, to A, reason Reason, now time.Time) (out []byte, route A, ok bool) {
 	at := r.at(now)
 	p := r.byOrigin[to]
 	if p == nil {
 		return dst, to, false
 	}
-	k, counter, ok := p.reserve(1, at, false)
-	if !ok {
-		return dst, p.route, false
-	}
-	r.schedule.update(p)
-	bye := goodbye(reason)
-	return k.Seal(dst, counter, bye[:]), p.route, true
+	out, ok = p.goodbye(dst, reason, at)
+	return out, p.route, ok
 }
 
 // NextTransmit returns the next message to send and where to, nil if there is

@@ -497,6 +497,9 @@ func TestGoodbyeRemovesPeer(t *testing.T) {
 	p := f.connect(s, addr(1))
 	f.events()
 	bye := s.Goodbye(nil, ReasonLeave, f.now)
+	if s.Up(f.now) || !s.NextTimeout().IsZero() {
+		t.Error("our own session goes on after our goodbye")
+	}
 	if _, payload, err := f.hand(bye, addr(1)); !errors.Is(err, ErrGoodbye) || payload != nil {
 		t.Errorf("goodbye: %q, %v", payload, err)
 	}
@@ -529,5 +532,74 @@ func TestResponderSaysGoodbye(t *testing.T) {
 	}
 	if evs := takeEvents(s); len(evs) != 1 || evs[0] != (PeerClosed{ReasonRevoked}) {
 		t.Errorf("events %v", evs)
+	}
+}
+
+func TestResponderBatchPrimitives(t *testing.T) {
+	f := newField(t)
+	s := f.client(1)
+	if _, _, _, ok := f.r.Reserve(addr(1), 1, f.now); ok {
+		t.Error("counters for nobody")
+	}
+	p := f.connect(s, addr(1))
+	up := seal(t, s, "up", f.now)
+	k, from, err := f.r.Keypair(up, addr(1))
+	if err != nil || from != p {
+		t.Fatalf("Keypair: %v, %v", from, err)
+	}
+	payload, err := k.Open(up)
+	if err != nil || string(payload) != "up" {
+		t.Fatalf("payload %q, %v", payload, err)
+	}
+	f.denied[p.Key()] = true
+	if err := f.r.Accept(p, k, up, addr(1), len(payload), f.now); !errors.Is(err, ErrUnauthorized) {
+		t.Errorf("not authorized: %v", err)
+	}
+	f.denied[p.Key()] = false
+	for _, want := range []error{nil, ErrReplay} {
+		if err := f.r.Accept(p, k, up, addr(1), len(payload), f.now); !errors.Is(err, want) {
+			t.Errorf("Accept: %v, want %v", err, want)
+		}
+	}
+	to, k, counter, ok := f.r.Reserve(addr(1), 2, f.now)
+	if !ok || to != p {
+		t.Fatal("no counters")
+	}
+	deliver(t, s, [][]byte{k.Seal(nil, counter+1, []byte("b")), k.Seal(nil, counter, []byte("a"))}, f.now)
+
+	// The peer is removed between Keypair and Accept.
+	late := seal(t, s, "late", f.now)
+	k, _, _ = f.r.Keypair(late, addr(1))
+	payload, _ = k.Open(late)
+	f.hand(s.Goodbye(nil, ReasonLeave, f.now), addr(1))
+	if err := f.r.Accept(p, k, late, addr(1), len(payload), f.now); !errors.Is(err, ErrUnknownIndex) {
+		t.Errorf("peer gone: %v", err)
+	}
+	if _, _, err := f.r.Keypair(f.initiation(s), addr(1)); !errors.Is(err, ErrNotData) {
+		t.Errorf("Keypair of an initiation: %v", err)
+	}
+	if err := f.r.Initiate(p, f.now); !errors.Is(err, ErrNoPeer) {
+		t.Errorf("Initiate towards one that is gone: %v", err)
+	}
+}
+
+func TestPeerTells(t *testing.T) {
+	f := newField(t)
+	ids := make(map[uint32]bool)
+	for n := range uint16(3) {
+		f.connect(f.client(n+1), addr(n))
+	}
+	for p := range f.r.Peers() {
+		ids[p.ID()] = true
+		if f.r.Peer(p.Origin()) != p || p.Route() != p.Origin() || p.ID()>>24 != 0 ||
+			!p.LastReceived().Equal(start) || !p.Handshaked().Equal(start) {
+			t.Errorf("%v at %v", p, p.Origin())
+		}
+	}
+	if len(ids) != 3 {
+		t.Errorf("%d different IDs", len(ids))
+	}
+	for range f.r.Peers() {
+		break
 	}
 }

@@ -233,15 +233,13 @@ func (s *Session) Reserve(n int, now time.Time) (k *Keypair, counter uint64, ok 
 	return s.peer.reserve(n, s.at(now), true)
 }
 
-// Goodbye appends a data message that tells the peer that we end the session and
-// why. Without a session it returns dst as it is.
+// Goodbye ends the session and appends a data message that tells the peer why.
+// Without a session it returns dst as it is. A new one is not started before
+// there is data to send or Initiate is called.
 func (s *Session) Goodbye(dst []byte, r Reason, now time.Time) []byte {
-	k, counter, ok := s.peer.reserve(1, s.at(now), false)
-	if !ok {
-		return dst
-	}
-	bye := goodbye(r)
-	return k.Seal(dst, counter, bye[:])
+	dst, _ = s.peer.goodbye(dst, r, s.at(now))
+	s.peer.forget()
+	return dst
 }
 
 // Up reports whether there is a session to send in.

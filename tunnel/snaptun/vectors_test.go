@@ -113,7 +113,7 @@ func TestVectorB(t *testing.T) {
 	if got := want[116:132]; !bytes.Equal(got, first.get(t, "mac1 of first")) {
 		t.Errorf("mac1 = %x", got)
 	}
-	if got, want := cookieKey(r.host.public), first.get(t, "C.key"); !bytes.Equal(got[:], want) {
+	if got, want := hash([]byte(labelCookie), r.host.public[:]), first.get(t, "C.key"); !bytes.Equal(got[:], want) {
 		t.Errorf("cookie key = %x, want %x", got, want)
 	}
 	cookie := [macSize]byte(first.get(t, "cookie (chosen)"))
