@@ -39,8 +39,12 @@ type Config[A comparable] struct {
 	// It is asked for every batch, without locks held, and must not block. If
 	// nil, packets are not framed: a payload is a packet.
 	FrameSize func(to A) int
+	// Reassemblies is how many packets of one peer may be in reassembly at a time,
+	// each of which holds 64 KiB. If zero, 64 for a Conn and 8 for a Listener.
+	Reassemblies int
 
-	// Logger is told when a tunnel changes state. If nil, nothing is logged.
+	// Logger is told, at debug level, when a tunnel changes state: who is notified
+	// knows better what that means. If nil, nothing is logged.
 	Logger *slog.Logger
 	// Clock tells the time. If nil, it is time.Now.
 	Clock func() time.Time
@@ -53,6 +57,13 @@ func (c *Config[A]) logger() *slog.Logger {
 		return slog.New(slog.DiscardHandler)
 	}
 	return c.Logger
+}
+
+func (c *Config[A]) reassemblies(usual int) int {
+	if c.Reassemblies <= 0 {
+		return usual
+	}
+	return c.Reassemblies
 }
 
 func (c *Config[A]) clock() func() time.Time {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -33,6 +34,7 @@ type ConnConfig[A comparable] struct {
 // at any time by any goroutine.
 type Conn[A comparable] struct {
 	cfg      ConnConfig[A]
+	logger   *slog.Logger
 	now      func() time.Time
 	flow     *flow
 	peer     atomic.Pointer[A]
@@ -59,7 +61,7 @@ func NewConn[A comparable](cfg ConnConfig[A]) (*Conn[A], error) {
 	if cfg.Carrier == nil {
 		return nil, errors.New("new tunnel: no carrier")
 	}
-	c := &Conn[A]{cfg: cfg, now: cfg.clock(), notify: newNotifier[Status](), alarm: alarm{wake: make(chan struct{}, 1)}}
+	c := &Conn[A]{cfg: cfg, logger: cfg.logger(), now: cfg.clock(), notify: newNotifier[Status](), alarm: alarm{wake: make(chan struct{}, 1)}}
 	c.counters.init()
 	now := c.now()
 	session, err := snaptun.NewSession(snaptun.SessionConfig{
@@ -74,7 +76,7 @@ func NewConn[A comparable](cfg ConnConfig[A]) (*Conn[A], error) {
 	c.session = session
 	c.status.Since = now
 	c.told = c.status
-	c.flow = newFlow(connQueues, now)
+	c.flow = newFlow(cfg.reassemblies(connQueues), now)
 	if c.cfg.Origin == nil {
 		c.cfg.Origin = func(a A) A { return a }
 	}

@@ -20,11 +20,11 @@ func (c *Conn[A]) WritePackets(packets [][]byte) (int, error) {
 	if framed {
 		size = max(c.cfg.FrameSize(peer), minFrameSize)
 	}
-	begin, end := out.cut(packets, size, &c.flow.out, &c.counters)
-	if begin == end {
+	r := run[A]{route: peer}
+	dropped := out.cut(&r, packets, size, &c.flow.out, &c.counters)
+	if r.begin == r.end {
 		return 0, nil
 	}
-	r := run[A]{route: peer, begin: begin, end: end}
 
 	c.mu.Lock()
 	if c.closed {
@@ -33,11 +33,10 @@ func (c *Conn[A]) WritePackets(packets [][]byte) (int, error) {
 	}
 	now := c.now()
 	var ok bool
-	dropped := 0
-	if r.keys, r.counter, ok = c.session.Reserve(end-begin, now); ok {
+	if r.keys, r.counter, ok = c.session.Reserve(r.end-r.begin, now); ok {
 		c.alarm.set(c.deadline())
 	} else {
-		dropped = c.queue(out, &r, framed)
+		dropped += c.queue(out, &r, framed)
 	}
 	c.mu.Unlock()
 
@@ -47,10 +46,10 @@ func (c *Conn[A]) WritePackets(packets [][]byte) (int, error) {
 	}
 	missing, err := out.transmit(c.cfg.Carrier, &c.counters)
 	if framed {
-		c.counters.framesOut.Add(uint64(end - begin))
+		c.counters.framesOut.Add(uint64(r.end - r.begin))
 	}
 	if ok {
-		dropped = missing
+		dropped += missing
 	}
 	n := max(len(packets)-dropped, 0)
 	c.counters.packetsOut.Add(uint64(n))

@@ -45,6 +45,7 @@ func (c *Conn[A]) tick(now time.Time) time.Time {
 
 	c.mu.Lock()
 	c.session.HandleTimeout(now)
+	c.settle(out, now) // an initiation among it counts as ours
 	initiate, _ := c.live.check(now, c.session.LastReceived(), c.session.AwaitingSince())
 	if initiate && c.hasPeer() {
 		c.initiate(now, true)
@@ -123,9 +124,7 @@ func (c *Conn[A]) tell() {
 		return
 	}
 	c.told = c.status
-	if c.cfg.Notify != nil {
-		c.notify.put(c.status)
-	}
+	c.notify.put(c.status)
 }
 
 // deadline returns when tick has something to do.
@@ -145,7 +144,11 @@ func (c *Conn[A]) runNotify(ctx context.Context) {
 		pending := c.notify.take()
 		c.mu.Unlock()
 		for _, s := range pending {
-			if ctx.Err() == nil {
+			if ctx.Err() != nil {
+				return
+			}
+			c.logger.Debug("tunnel changed", "up", s.Up, "assigned", s.Assigned)
+			if c.cfg.Notify != nil {
 				c.cfg.Notify(s)
 			}
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"sync"
 	"time"
@@ -43,6 +44,7 @@ type ListenerConfig[A comparable] struct {
 // any time by any goroutine.
 type Listener[A comparable] struct {
 	cfg      ListenerConfig[A]
+	logger   *slog.Logger
 	now      func() time.Time
 	batches  outgoingPool[A]
 	incoming incoming[A, *snaptun.Peer[A]] // of the goroutine that receives
@@ -65,7 +67,7 @@ func NewListener[A comparable](cfg ListenerConfig[A]) (*Listener[A], error) {
 		return nil, errors.New("new tunnel listener: no carrier")
 	}
 	l := &Listener[A]{
-		cfg: cfg, now: cfg.clock(), flows: make(map[*snaptun.Peer[A]]*flow),
+		cfg: cfg, logger: cfg.logger(), now: cfg.clock(), flows: make(map[*snaptun.Peer[A]]*flow),
 		notify: newNotifier[PeerEvent[A]](), alarm: alarm{wake: make(chan struct{}, 1)},
 	}
 	l.counters.init()

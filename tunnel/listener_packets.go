@@ -57,7 +57,7 @@ func (l *Listener[A]) WritePackets(to []A, packets [][]byte) (int, error) {
 			s = &r.flow.out
 			size = max(l.cfg.FrameSize(r.route), minFrameSize)
 		}
-		r.begin, r.end = out.cut(run, size, s, &l.counters)
+		dropped += out.cut(r, run, size, s, &l.counters)
 	}
 
 	l.mu.Lock()

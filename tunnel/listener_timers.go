@@ -60,24 +60,18 @@ func (l *Listener[A]) settle(out *outgoing[A], now time.Time) {
 		switch ev := ev.(type) {
 		case snaptun.Confirmed[A]:
 			if l.cfg.FrameSize != nil {
-				l.flows[ev.Peer] = newFlow(listenerQueues, now)
+				l.flows[ev.Peer] = newFlow(l.cfg.reassemblies(listenerQueues), now)
 			}
-			l.tell(PeerEvent[A]{Peer: ev.Peer})
+			l.notify.put(PeerEvent[A]{Peer: ev.Peer})
 		case snaptun.Gone[A]:
 			if f := l.flows[ev.Peer]; f != nil {
 				f.in.release()
 				delete(l.flows, ev.Peer)
 			}
-			l.tell(PeerEvent[A]{Peer: ev.Peer, Gone: true, Cause: ev.Cause, Reason: ev.Reason})
+			l.notify.put(PeerEvent[A]{Peer: ev.Peer, Gone: true, Cause: ev.Cause, Reason: ev.Reason})
 		}
 	}
 	l.alarm.set(l.responder.NextTimeout())
-}
-
-func (l *Listener[A]) tell(ev PeerEvent[A]) {
-	if l.cfg.Notify != nil {
-		l.notify.put(ev)
-	}
 }
 
 // runNotify calls back until ctx ends.
@@ -92,7 +86,11 @@ func (l *Listener[A]) runNotify(ctx context.Context) {
 		pending := l.notify.take()
 		l.mu.Unlock()
 		for _, ev := range pending {
-			if ctx.Err() == nil {
+			if ctx.Err() != nil {
+				return
+			}
+			l.logger.Debug("peer changed", "origin", ev.Peer.Origin(), "gone", ev.Gone, "cause", ev.Cause, "reason", ev.Reason)
+			if l.cfg.Notify != nil {
 				l.cfg.Notify(ev)
 			}
 		}

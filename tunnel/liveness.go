@@ -66,7 +66,7 @@ func (l *liveness) lost(now time.Time) {
 func (l *liveness) initiated(now, heard time.Time, urgent bool) {
 	switch {
 	case !l.up:
-		l.retry = later(l.retry, now.Add(fastRetry))
+		l.retry = later(l.retry, now.Add(l.pause(now)))
 	case l.probing.IsZero():
 		l.probing, l.urgent, l.heard = now, urgent, heard
 		l.retry = now.Add(probeRetry)
@@ -102,11 +102,7 @@ func (l *liveness) check(now, heard, awaiting time.Time) (initiate, changed bool
 		if now.Before(l.retry) {
 			return false, false
 		}
-		every := fastRetry
-		if now.Sub(l.down) >= fastFor {
-			every = slowRetry
-		}
-		l.retry = now.Add(every)
+		l.retry = now.Add(l.pause(now))
 		return true, false
 	}
 	if !l.probing.IsZero() && heard.After(l.heard) {
@@ -127,6 +123,14 @@ func (l *liveness) check(now, heard, awaiting time.Time) (initiate, changed bool
 		return true, false
 	}
 	return false, false
+}
+
+// pause returns the time to the next initiation while down.
+func (l *liveness) pause(now time.Time) time.Duration {
+	if now.Sub(l.down) < fastFor {
+		return fastRetry
+	}
+	return slowRetry
 }
 
 // limit returns when a probe without an answer means that the peer is gone.

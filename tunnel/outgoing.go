@@ -67,22 +67,25 @@ func (o *outgoing[A]) put(to A, begin int) {
 }
 
 // cut turns packets into the frames of a run, all to one peer. size is that of a
-// frame, 0 if there is no framing.
-func (o *outgoing[A]) cut(packets [][]byte, size int, s *stream, c *counters) (begin, end int) {
-	begin = len(o.frames)
+// frame, 0 if there is no framing. It returns how many packets cannot be sent.
+func (o *outgoing[A]) cut(r *run[A], packets [][]byte, size int, s *stream, c *counters) (dropped int) {
+	r.begin = len(o.frames)
 	for _, p := range packets {
 		switch {
 		case size == 0 && snaptun.Reserved(p):
 			c.drop(snaptun.ErrReservedPayload)
+			dropped++
 		case size == 0:
 			o.frames = append(o.frames, frame{data: p})
 		case len(p) == 0 || len(p) > maxPacket:
 			c.packetSize.Add(1)
+			dropped++
 		default:
 			o.frames = s.appendFrames(o.frames, p, size)
 		}
 	}
-	return begin, len(o.frames)
+	r.end = len(o.frames)
+	return dropped
 }
 
 // grow makes room for all frames sealed, so that the block does not move.

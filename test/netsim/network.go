@@ -54,6 +54,7 @@ type Network[A comparable] struct {
 	cut       map[[2]A]bool
 	hints     bool
 	filter    func(from, to A, packet []byte) bool
+	tap       func(from, to A, packet []byte)
 	counters  Counters
 }
 
@@ -113,6 +114,14 @@ func (n *Network[A]) SetFilter(f func(from, to A, packet []byte) bool) {
 	n.filter = f
 }
 
+// SetTap makes f see every datagram that is sent, whatever becomes of it. It is
+// called with a lock held, and lent the packet.
+func (n *Network[A]) SetTap(f func(from, to A, packet []byte)) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.tap = f
+}
+
 // Counters returns what became of all datagrams so far.
 func (n *Network[A]) Counters() Counters {
 	n.mu.Lock()
@@ -133,12 +142,27 @@ func (n *Network[A]) Inject(from, to A, packet []byte) bool {
 	return true
 }
 
+// Hint tells the endpoint at an address that there is nobody at another.
+func (n *Network[A]) Hint(about, to A) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	e := n.endpoints[to]
+	if e == nil {
+		return false
+	}
+	e.arrive(time.Now(), about, nil)
+	return true
+}
+
 // send puts a datagram on its way.
 func (n *Network[A]) send(e *Endpoint[A], to A, packet []byte) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	from := e.outside
 	n.counters.Sent++
+	if n.tap != nil {
+		n.tap(from, to, packet)
+	}
 	target := n.endpoints[to]
 	link, ok := n.links[[2]A{from, to}]
 	if !ok {
