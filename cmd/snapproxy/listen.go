@@ -71,7 +71,7 @@ var errOpen = errors.New("everybody in reach could use it: not a loopback addres
 	"(give --users, a loopback address, or --insecure-open if that is meant)")
 
 // errOpenForward is errOpen for a forward, which cannot ask for a user.
-var errOpenForward = errors.New("everybody in reach could use it: not a loopback address, and a forward asks for no user " +
+var errOpenForward = errors.New("everybody in reach could use it: not a loopback address, and --users does not guard a forward " +
 	"(give a loopback address, or --insecure-open if that is meant)")
 
 // bind opens the listener. Unless open is nil, it is the refusal of an address
