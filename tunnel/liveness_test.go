@@ -56,7 +56,7 @@ func TestSilenceWithDataWaiting(t *testing.T) {
 func TestTriesForEver(t *testing.T) {
 	bubble(t, near, func(t *testing.T, w *world) {
 		c := w.client()
-		time.Sleep(24 * time.Hour)
+		time.Sleep(2 * time.Hour)
 		if c.conn.Status().Up || len(c.ups()) != 0 {
 			t.Error("up without a peer")
 		}

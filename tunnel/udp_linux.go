@@ -47,9 +47,17 @@ func (u *UDP) control(network, _ string, c syscall.RawConn) error {
 		u.socket.segment.Store(err == nil)
 		s.grow(unix.SO_RCVBUF, unix.SO_RCVBUFFORCE, u.cfg.ReceiveBuffer)
 		s.grow(unix.SO_SNDBUF, unix.SO_SNDBUFFORCE, u.cfg.SendBuffer)
-		u.logger.Debug("socket buffers", "receive_asked", u.cfg.ReceiveBuffer, "receive", s.get(unix.SO_RCVBUF),
-			"send_asked", u.cfg.SendBuffer, "send", s.get(unix.SO_SNDBUF))
+		u.report("receive", s.get(unix.SO_RCVBUF), u.cfg.ReceiveBuffer, "net.core.rmem_max")
+		u.report("send", s.get(unix.SO_SNDBUF), u.cfg.SendBuffer, "net.core.wmem_max")
 	})
+}
+
+// report tells of a socket buffer that is smaller than what was asked for.
+func (u *UDP) report(which string, granted, asked int, sysctl string) {
+	if granted < asked {
+		u.logger.Info("socket buffer smaller than asked, bursts may be lost",
+			"buffer", which, "granted", granted, "sysctl", fmt.Sprintf("%s=%d", sysctl, asked))
+	}
 }
 
 // open prepares the bound socket.
