@@ -6,6 +6,8 @@ import (
 	"io"
 	"net/http"
 	"os/exec"
+	"regexp"
+	"strings"
 	"testing"
 	"time"
 )
@@ -92,6 +94,31 @@ func TestClientsMayLeaveInMidSentence(t *testing.T) {
 	}
 	if res, _ := askHTTP(t, tp.http, head); res.StatusCode != http.StatusOK {
 		t.Errorf("afterwards: %s", res.Status)
+	}
+}
+
+// A dial ends when nobody waits for it any more.
+func TestDialsEndWithTheirClients(t *testing.T) {
+	t.Parallel()
+	l := guardedListener(t)
+	for _, kind := range []string{"socks", "http"} {
+		target := silentPort(t)
+		w := dialWire(t, l.socks)
+		if kind == "socks" {
+			w.write(passwordOffered, login(userName, userPassword), request(cmdConnect, target))
+			w.wants("\x05\x02\x01\x00")
+		} else {
+			w.write("CONNECT " + target + " HTTP/1.1\r\nHost: x\r\nProxy-Authorization: " + basic(userName, userPassword) + "\r\n\r\n")
+		}
+		w.Close()
+		ended := regexp.MustCompile(`(?m)^.*msg="flow ended" kind=` + kind + ` .*target=` + target + ` .*$`)
+		c := guarded()
+		if !c.stderr.await(patience, c.ended, ended.MatchString) {
+			t.Fatalf("%s: the dial does not end", kind)
+		}
+		if line := ended.FindString(c.stderr.String()); !strings.Contains(line, "went away") {
+			t.Errorf("%s: the dial ends otherwise: %s", kind, line)
+		}
 	}
 }
 

@@ -66,7 +66,7 @@ func gitServer(t *testing.T) (url, head string) {
 	handler := &cgi.Handler{Path: backend, Dir: root, Env: []string{"GIT_PROJECT_ROOT=" + root, "GIT_HTTP_EXPORT_ALL=1", "HOME=" + root,
 		"GIT_CONFIG_COUNT=2", "GIT_CONFIG_KEY_0=safe.directory", "GIT_CONFIG_VALUE_0=*",
 		"GIT_CONFIG_KEY_1=http.receivepack", "GIT_CONFIG_VALUE_1=true"}}
-	return "http://" + httpOrigin(t, handler) + "/repo.git", head
+	return "http://" + httpOriginOn(t, besideLoopback, handler) + "/repo.git", head
 }
 
 func TestGit(t *testing.T) {
@@ -86,7 +86,7 @@ func TestGit(t *testing.T) {
 			t.Errorf("%s: pushed %q", proxy, got)
 		}
 	}
-	p := launch(t, execCommand(t, nil, "git", "clone", "-q", strings.Replace(url, "127.0.0.1", "localhost", 1), filepath.Join(t.TempDir(), "clone")))
+	p := launch(t, execCommand(t, nil, "git", "clone", "-q", url, filepath.Join(t.TempDir(), "clone")))
 	if status := p.wait(); status != 0 {
 		t.Errorf("exec -- git clone: status %d, %s", status, &p.stderr)
 	}

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"io"
+	"net"
 	"net/http"
 	"testing"
 	"time"
@@ -103,6 +104,36 @@ func (tp *topology) serves(t *testing.T) {
 	if !eventually(patience, func() bool { return askSOCKS(t, tp.socks, request(cmdConnect, o.addr)) == repGranted }) {
 		t.Fatal("the client does not recover")
 	}
+}
+
+// Before the tunnels stand for the first time it is the same as afterwards.
+func TestClientRefusesBeforeItIsReady(t *testing.T) {
+	t.Parallel()
+	tp := build(t, layout{noClient: true})
+	snap := tp.snap.line()
+	tp.snap.kill()
+	addr := closedPort(t)
+	tp.client = tp.launchClient("--socks", addr, "--http", addr)
+	tp.listener = listener{socks: addr, http: addr}
+	if !eventually(patience, func() bool {
+		c, err := net.Dial("tcp", addr)
+		if err == nil {
+			c.Close()
+		}
+		return err == nil
+	}) {
+		t.Fatal("no listener")
+	}
+	tp.refusesUntilBack(t)
+	if tp.client.stdout.String() != "" {
+		t.Errorf("ready without a tunnel: %s", &tp.client.stdout)
+	}
+	tp.restartSNAP()
+	if tp.snap.line() != snap {
+		t.Errorf("ready line of a restarted SNAP %q, want %q", tp.snap.line(), snap)
+	}
+	tp.client.awaitReady()
+	tp.serves(t)
 }
 
 // A NAT that restarts gives the client another address; streams live on.

@@ -53,6 +53,30 @@ func TestSNAPForgetsAKeyForAWhile(t *testing.T) {
 	tp.serves(t)
 }
 
+// A key that comes back soon finds its session as it was.
+func TestSNAPKeepsTheSessionOfAForgottenKey(t *testing.T) {
+	t.Parallel()
+	var s *shim
+	tp := build(t, layout{via: func(snap string) string { s = newShim(t, snap); return s.addr() }})
+	w := connectSOCKS(t, tp.socks, echoServer(t).addr)
+	for range 10 { // a client that has waited for two seconds initiates
+		initiations, data := s.sent(msgInitiation), s.sent(msgData)
+		tp.authorize(tp.exitKey)
+		tp.reload()
+		w.write("during")
+		if !eventually(patience, func() bool { return s.sent(msgData) > data }) {
+			t.Fatal("nothing is sent")
+		}
+		tp.authorize(tp.exitKey, tp.clientKey)
+		tp.reload()
+		w.wants("during")
+		if s.sent(msgInitiation) == initiations {
+			return
+		}
+	}
+	t.Error("a transfer resumes only after a new handshake")
+}
+
 // A file that is swapped by a link is noticed, one with a bad line is not taken.
 func TestSNAPKeepsItsKeysWhenTheFileIsBad(t *testing.T) {
 	t.Parallel()

@@ -206,6 +206,12 @@ func (v *village) judgeTraces(t *testing.T) {
 			}
 		}
 		if p == v.exit {
+			// So much for the trace being one.
+			for _, must := range []string{"/etc/hosts", `connect(`, "10.77.3.1"} {
+				if !strings.Contains(trace, must) {
+					t.Errorf("%s: nothing of %s", name, must)
+				}
+			}
 			continue
 		}
 		for _, never := range []string{webName, "htons(53)", "10.77.3.", "resolv.conf", "/etc/hosts"} {
