@@ -65,6 +65,7 @@ type Exit struct {
 	host     *scion.Host
 	link     *exitLink
 	stack    *netstack.Stack
+	limits   *limits
 	group    *group // what flows run in; set by Run before any flow can come
 	attached sync.Once
 	ready    chan struct{}
@@ -72,7 +73,7 @@ type Exit struct {
 
 // NewExit makes an exit. Run starts it.
 func NewExit(cfg ExitConfig) (*Exit, error) {
-	e := &Exit{cfg: cfg, logger: orDiscard(cfg.Logger), ready: make(chan struct{})}
+	e := &Exit{cfg: cfg, logger: orDiscard(cfg.Logger), ready: make(chan struct{}), limits: newLimits(0, maxFlows)}
 	if cfg.HandshakeLimit == 0 {
 		e.cfg.HandshakeLimit = defaultHandshakeLimit()
 	}

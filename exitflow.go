@@ -16,6 +16,9 @@ import (
 // exit's verdict and not its own impatience.
 const exitDialTimeout = 12 * time.Second
 
+// maxFlows bounds the TCP connections of one client's key at a time.
+const maxFlows = 8192
+
 // Idle times of UDP flows: questions are answered soon, QUIC pings, and the
 // rest is kept a minute.
 const (
@@ -28,6 +31,12 @@ const (
 // learns of a refusal as one.
 func (e *Exit) tcp(f *netstack.TCPFlow) {
 	ctx := e.group.ctx
+	key, _ := f.Source().Addr().Prefix(innerPrefixBits)
+	if !e.limits.takeUser(key.String()) {
+		f.Refuse(errTooMany)
+		return
+	}
+	defer e.limits.giveUser(key.String())
 	target := netip.AddrPortFrom(fromInner(f.Target().Addr()), f.Target().Port())
 	w := wish{
 		target: target.String(),

@@ -2,7 +2,7 @@ package snapproxy
 
 import "sync"
 
-// limits bounds how many proxy connections there are, in all and of one user.
+// limits bounds how many connections there are, in all and of one user.
 type limits struct {
 	total, each int
 
