@@ -24,6 +24,9 @@ const (
 	// resolveInterval is how often the name of a SNAP that does not answer is
 	// looked up again.
 	resolveInterval = 5 * time.Second
+	// foreignBurst is the largest burst that a SNAP which may not be ours takes
+	// whole: the Rust gateway receives into buffers of this size.
+	foreignBurst = 9216
 	// The largest SCION packets that the outer tunnel carries in a datagram of
 	// 1,500 bytes, over IPv4 and IPv6.
 	outerMTU4 = 1440
@@ -68,7 +71,7 @@ func (a *attachment) Run(ctx context.Context, deliver func(packets [][]byte) err
 			bind = netip.AddrPortFrom(netip.IPv6Unspecified(), 0)
 		}
 	}
-	udp, err := tunnel.ListenUDP(bind, tunnel.UDPConfig{Logger: a.logger})
+	udp, err := tunnel.ListenUDP(bind, tunnel.UDPConfig{Logger: a.logger, CoalesceLimit: foreignBurst})
 	if err != nil {
 		return fmt.Errorf("bind %s: %w", bind, err)
 	}

@@ -152,8 +152,7 @@ func (c *Client) Ready() <-chan struct{} { return c.ready }
 // Run attaches to the SNAP and the exit and stays attached until ctx ends.
 func (c *Client) Run(ctx context.Context) error {
 	g := newGroup(ctx)
-	g.Go(func() error { return c.host.Run(g.ctx) })
-	g.Go(func() error { return c.stack.Run(g.ctx) })
+	runStacked(g, c.host.Run, c.stack.Run)
 	defer context.AfterFunc(g.ctx, func() {
 		c.mu.Lock()
 		c.drop(net.ErrClosed)

@@ -151,7 +151,7 @@ func (e *Exit) Run(ctx context.Context) error {
 		}
 		srv := &http.Server{Handler: e.cfg.Page, ReadHeaderTimeout: 10 * time.Second}
 		g.Go(func() error {
-			if err := srv.Serve(page); !errors.Is(err, http.ErrServerClosed) {
+			if err := srv.Serve(page); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
 				return err
 			}
 			return nil
@@ -162,8 +162,7 @@ func (e *Exit) Run(ctx context.Context) error {
 		dnsUDP.Close()
 		dnsTCP.Close()
 	})()
-	g.Go(func() error { return e.host.Run(g.ctx) })
-	g.Go(func() error { return e.stack.Run(g.ctx) })
+	runStacked(g, e.host.Run, e.stack.Run)
 	return g.wait()
 }
 

@@ -46,3 +46,18 @@ func (g *group) wait() error {
 	defer g.mu.Unlock()
 	return g.err
 }
+
+// runStacked runs lower and, on it, upper. Lower ends after upper, so that
+// what upper says as it ends, its goodbye, still gets out.
+func runStacked(g *group, lower, upper func(context.Context) error) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(g.ctx))
+	g.Go(func() error {
+		err := lower(ctx)
+		g.cancel()
+		return err
+	})
+	g.Go(func() error {
+		defer cancel()
+		return upper(g.ctx)
+	})
+}

@@ -111,15 +111,18 @@ func await(t testing.TB, c <-chan struct{}, what string) {
 // echoServer echoes what each TCP connection sends, and every datagram.
 func echoServer(t testing.TB, addr string) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", addr)
-	if err != nil {
-		t.Skipf("no listener on %s: %v", addr, err)
+	var ln net.Listener
+	var pc net.PacketConn
+	for pc == nil {
+		var err error
+		if ln, err = net.Listen("tcp", addr); err != nil {
+			t.Skipf("no listener on %s: %v", addr, err)
+		}
+		t.Cleanup(func() { ln.Close() })
+		// The same port may be taken for UDP; then another.
+		pc, _ = net.ListenPacket("udp", ln.Addr().String())
 	}
-	pc, err := net.ListenPacket("udp", ln.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { ln.Close(); pc.Close() })
+	t.Cleanup(func() { pc.Close() })
 	go func() {
 		for {
 			c, err := ln.Accept()

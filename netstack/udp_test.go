@@ -185,7 +185,7 @@ func TestUDPPorts(t *testing.T) {
 	if err := a.Close(); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("second Close = %v, want net.ErrClosed", err)
 	}
-	if a, err = s.ListenUDP(53); err != nil {
+	if _, err = s.ListenUDP(53); err != nil {
 		t.Errorf("listen after Close: %v", err)
 	}
 	seen := map[string]bool{}

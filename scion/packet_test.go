@@ -161,7 +161,7 @@ func weShouldAccept(s *slayers.SCION) bool {
 
 // exercise calls what a packet offers: nothing may panic.
 func exercise(t *testing.T, p Packet) {
-	if p.Len() > len(p.b) || len(p.addresses()) < 24 || len(p.RawPath()) < 0 {
+	if p.Len() > len(p.b) || len(p.addresses()) < 24 || len(p.RawPath()) > p.Len() {
 		t.Error("impossible lengths")
 	}
 	p.Upper()
