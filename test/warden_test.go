@@ -12,7 +12,8 @@ import (
 
 // wardenScript keeps a list of process groups and kills what is left on it when
 // its input ends: when the tests have ended, however they did. A test binary
-// that is killed, or that its own time limit ends, runs no cleanups.
+// that is killed, or that its own time limit ends, runs no cleanups. So it also
+// removes the directory of the tests.
 const wardenScript = `
 groups=" "
 while read -r verb group; do
@@ -22,6 +23,7 @@ while read -r verb group; do
 	esac
 done
 for group in $groups; do kill -KILL -- "-$group"; done 2>/dev/null
+rm -rf -- "$1"
 `
 
 // A warden sees to it that no process outlives the tests.
@@ -32,7 +34,7 @@ type warden struct {
 }
 
 var theWarden = sync.OnceValues(func() (*warden, error) {
-	w := &warden{cmd: exec.Command("sh", "-c", wardenScript)}
+	w := &warden{cmd: exec.Command("sh", "-c", wardenScript, "sh", workDir)}
 	w.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is not for it
 	var err error
 	if w.stdin, err = w.cmd.StdinPipe(); err != nil {

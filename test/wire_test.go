@@ -187,8 +187,7 @@ func connectSOCKS(t *testing.T, proxy, target string) *wire {
 	return w
 }
 
-// refusedSOCKS returns the reply to a request for a target, after which the
-// stream must end.
+// askSOCKS returns the reply to a request. After a refusal the stream must end.
 func askSOCKS(t *testing.T, proxy, request string) (rep byte) {
 	t.Helper()
 	w := dialWire(t, proxy)
