@@ -66,6 +66,7 @@ type Client struct {
 	http   *httpconnect.Server
 	limits *limits
 	ready  chan struct{}
+	group  *group // what Run runs in; set by it before any tunnel can change
 
 	counters clientCounters
 
@@ -152,6 +153,7 @@ func (c *Client) Ready() <-chan struct{} { return c.ready }
 // Run attaches to the SNAP and the exit and stays attached until ctx ends.
 func (c *Client) Run(ctx context.Context) error {
 	g := newGroup(ctx)
+	c.group = g
 	runStacked(g, c.host.Run, c.stack.Run)
 	defer context.AfterFunc(g.ctx, func() {
 		c.mu.Lock()
@@ -186,7 +188,7 @@ func (c *Client) outerChanged(s tunnel.Status) {
 			c.inner.Initiate()
 		}
 	} else {
-		c.logger.Warn("tunnel to the SNAP down", "snap", c.cfg.SNAP)
+		c.group.logDown(c.logger, "tunnel to the SNAP down", "snap", c.cfg.SNAP)
 	}
 	c.changed(func() { c.outerUp = s.Up })
 }
@@ -195,7 +197,7 @@ func (c *Client) innerChanged(s tunnel.Status) {
 	if s.Up {
 		c.logger.Info("tunnel to the exit up", "exit", c.cfg.Exit)
 	} else {
-		c.logger.Warn("tunnel to the exit down", "exit", c.cfg.Exit)
+		c.group.logDown(c.logger, "tunnel to the exit down", "exit", c.cfg.Exit)
 	}
 	c.changed(func() { c.innerUp = s.Up })
 }

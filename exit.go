@@ -168,7 +168,7 @@ func (e *Exit) Run(ctx context.Context) error {
 
 func (e *Exit) attachmentChanged(s tunnel.Status) {
 	if !s.Up {
-		e.logger.Warn("tunnel to the SNAP down", "snap", e.cfg.SNAP)
+		e.group.logDown(e.logger, "tunnel to the SNAP down", "snap", e.cfg.SNAP)
 		return
 	}
 	before := e.host.Local()

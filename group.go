@@ -2,6 +2,7 @@ package snapproxy
 
 import (
 	"context"
+	"log/slog"
 	"sync"
 )
 
@@ -45,6 +46,15 @@ func (g *group) wait() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.err
+}
+
+// logDown logs that a tunnel is down: a warning, unless all is ending anyway.
+func (g *group) logDown(l *slog.Logger, msg string, args ...any) {
+	level := slog.LevelWarn
+	if g.ctx.Err() != nil {
+		level = slog.LevelDebug
+	}
+	l.Log(context.Background(), level, msg, args...)
 }
 
 // runStacked runs lower and, on it, upper. Lower ends after upper, so that
