@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"runtime"
 	"sync"
 	"syscall"
 	"testing"
@@ -296,6 +297,46 @@ func TestTwoClientsWithOneKey(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+// After many streams, cut short or not, no goroutine of theirs is left.
+func TestStreamsLeaveNothingBehind(t *testing.T) {
+	n := startNet(t, snaptun.Timers{}, nil)
+	target := echoServer(t, "127.0.0.1:0")
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	run(t, func(ctx context.Context) error { return n.client.Forward(ctx, ln, target) })
+	stream := func(i int) {
+		conn, err := net.Dial("tcp", ln.Addr().String())
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer conn.Close()
+		if i%2 == 0 {
+			conn.Write(make([]byte, 1000)) // and leave
+			return
+		}
+		echo(t, conn, 100<<10)
+	}
+	stream(1)
+	baseline := runtime.NumGoroutine()
+	var wg sync.WaitGroup
+	for i := range 100 {
+		wg.Go(func() { stream(i) })
+	}
+	wg.Wait()
+	deadline := time.After(20 * time.Second)
+	for runtime.NumGoroutine() > baseline {
+		select {
+		case <-deadline:
+			buf := make([]byte, 1<<20)
+			t.Fatalf("%d goroutines, want at most %d\n%s", runtime.NumGoroutine(), baseline, buf[:runtime.Stack(buf, true)])
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
 }
 
 // Without a tunnel a dial fails at once, and nothing is dialled directly.
