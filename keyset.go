@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -175,9 +174,6 @@ func parseAuthorizedKey(fields []string) (key snaptun.PublicKey, name string, er
 	}
 	return key, name, nil
 }
-
-// errNoUsers refuses a users file that would let nobody in.
-var errNoUsers = errors.New("no users (want lines of NAME:PASSWORD)")
 
 func orDiscard(l *slog.Logger) *slog.Logger {
 	if l == nil {

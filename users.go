@@ -3,6 +3,7 @@ package snapproxy
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -23,6 +24,9 @@ func LoadUsers(path string) (*socks.Users, error) {
 	}
 	return users, nil
 }
+
+// errNoUsers refuses a users file that would let nobody in.
+var errNoUsers = errors.New("no users (want lines of NAME:PASSWORD)")
 
 // parseUsers never repeats a line in an error: it may be a password.
 func parseUsers(b []byte) (*socks.Users, error) {

@@ -57,6 +57,9 @@ func parseAddr(s string) (Addr, error) {
 		iaHost = inner
 	}
 	iaText, hostText, ok := strings.Cut(iaHost, ",")
+	if !ok && strings.Contains(portText, ",") {
+		return Addr{}, errNoPort // the colon is one of the ISD-AS
+	}
 	if !ok {
 		return Addr{}, errNoComma
 	}
