@@ -110,7 +110,7 @@ func NewClient(cfg ClientConfig) (*Client, error) {
 		snap: cfg.SNAP, snapKey: cfg.SNAPKey, key: cfg.PrivateKey,
 		logger: c.logger, timers: cfg.timers, notify: c.outerChanged, down: make(chan struct{}, 1),
 	}
-	c.host = scion.NewHost(scion.HostConfig{Underlay: c.att, IA: cfg.IA, Logger: c.logger})
+	c.host = scion.NewHost(scion.HostConfig{Underlay: c.att, Logger: c.logger})
 	port, err := c.host.Listen(0)
 	if err != nil {
 		return nil, err
@@ -182,7 +182,7 @@ func (c *Client) Silent() string {
 func (c *Client) outerChanged(s tunnel.Status) {
 	if s.Up {
 		before := c.host.Local()
-		c.host.SetLocal(s.Assigned)
+		c.host.SetLocal(scion.Addr{IA: c.cfg.IA, Host: s.Assigned.Addr(), Port: s.Assigned.Port()})
 		c.logger.Info("tunnel to the SNAP up", "snap", c.cfg.SNAP, "address", c.host.Local())
 		if before != c.host.Local() || !c.inner.Status().Up {
 			c.inner.Initiate()

@@ -91,7 +91,7 @@ func NewExit(cfg ExitConfig) (*Exit, error) {
 		snap: cfg.SNAP, snapKey: cfg.SNAPKey, key: cfg.PrivateKey, bind: cfg.Bind,
 		logger: e.logger, timers: cfg.timers, notify: e.attachmentChanged, down: make(chan struct{}, 1),
 	}
-	e.host = scion.NewHost(scion.HostConfig{Underlay: e.att, IA: cfg.IA, Logger: e.logger})
+	e.host = scion.NewHost(scion.HostConfig{Underlay: e.att, Logger: e.logger})
 	port, err := e.host.Listen(0)
 	if err != nil {
 		return nil, err
@@ -172,7 +172,7 @@ func (e *Exit) attachmentChanged(s tunnel.Status) {
 		return
 	}
 	before := e.host.Local()
-	e.host.SetLocal(s.Assigned)
+	e.host.SetLocal(scion.Addr{IA: e.cfg.IA, Host: s.Assigned.Addr(), Port: s.Assigned.Port()})
 	if now := e.host.Local(); now != before {
 		e.logger.Info("exit attached", "address", now, "public_key", e.PublicKey())
 		if before.Port != 0 {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"net/netip"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -29,8 +28,6 @@ type Underlay interface {
 type HostConfig struct {
 	// Underlay carries the packets. It belongs to the host from Run on.
 	Underlay Underlay
-	// IA is the ISD-AS that the host is in.
-	IA IA
 	// Logger is told when the host's address changes, at Debug. If nil, nothing
 	// is logged.
 	Logger *slog.Logger
@@ -63,13 +60,13 @@ func NewHost(cfg HostConfig) *Host {
 	return h
 }
 
-// SetLocal gives the host its address and the port that Listen(0) stands for.
-// The zero AddrPort takes both away: nothing is sent or received then. It may
-// be called at any time.
-func (h *Host) SetLocal(local netip.AddrPort) {
+// SetLocal gives the host its address, with the port that Listen(0) stands for.
+// The zero Addr takes it away: nothing is sent or received then. A path in it
+// means nothing. It may be called at any time.
+func (h *Host) SetLocal(local Addr) {
 	var next *Addr
-	if local.IsValid() {
-		next = &Addr{IA: h.cfg.IA, Host: local.Addr().Unmap().WithZone(""), Port: local.Port()}
+	if local.Host.IsValid() {
+		next = &Addr{IA: local.IA, Host: local.Host.Unmap().WithZone(""), Port: local.Port}
 	}
 	previous := h.local.Load()
 	if previous == next || previous != nil && next != nil && *previous == *next {
@@ -79,13 +76,13 @@ func (h *Host) SetLocal(local netip.AddrPort) {
 	h.logger.Debug("SCION address changed", "address", h.Local())
 }
 
-// Local returns the host's address and assigned port. While it has none, only
-// the ISD-AS is set.
+// Local returns the host's address and assigned port, the zero Addr while it
+// has none.
 func (h *Host) Local() Addr {
 	if local := h.local.Load(); local != nil {
 		return *local
 	}
-	return Addr{IA: h.cfg.IA}
+	return Addr{}
 }
 
 // HeaderSize returns the length of the SCION header of a packet from the host

@@ -182,9 +182,9 @@ func exercise(t *testing.T, p Packet) {
 // exerciseHost gives a packet to the host that it is for.
 func exerciseHost(t *testing.T, p Packet) {
 	u := &sink{}
-	h := NewHost(HostConfig{Underlay: u, IA: p.DstIA()})
+	h := NewHost(HostConfig{Underlay: u})
 	number, _ := p.DeliveryPort()
-	h.SetLocal(netip.AddrPortFrom(p.DstHost(), number))
+	h.SetLocal(Addr{IA: p.DstIA(), Host: p.DstHost(), Port: number})
 	port, err := h.Listen(0)
 	if err != nil {
 		t.Fatal(err)

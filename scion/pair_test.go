@@ -16,8 +16,8 @@ var peerB = Addr{IA: ia110, Host: v4b, Port: 4000}
 func newLoneHost(t testing.TB) (*Host, *Port, *sink) {
 	t.Helper()
 	u := &sink{}
-	h := NewHost(HostConfig{Underlay: u, IA: ia110})
-	h.SetLocal(netip.AddrPortFrom(v4a, 1000))
+	h := NewHost(HostConfig{Underlay: u})
+	h.SetLocal(Addr{IA: ia110, Host: v4a, Port: 1000})
 	port, err := h.Listen(0)
 	if err != nil {
 		t.Fatal(err)
@@ -31,8 +31,8 @@ func runPair(t *testing.T, a, b netip.Addr) (hostA, hostB *Host, portA, portB *P
 	t.Helper()
 	toA, toB := make(chan [][]byte, 16), make(chan [][]byte, 16)
 	start := func(u *wire, host netip.Addr, number uint16) (*Host, *Port) {
-		h := NewHost(HostConfig{Underlay: u, IA: ia110})
-		h.SetLocal(netip.AddrPortFrom(host, number))
+		h := NewHost(HostConfig{Underlay: u})
+		h.SetLocal(Addr{IA: ia110, Host: host, Port: number})
 		port, err := h.Listen(0)
 		if err != nil {
 			t.Fatal(err)

@@ -175,8 +175,8 @@ func FuzzSCMP(f *testing.F) {
 		exercise(t, p)
 
 		u := &sink{}
-		h := NewHost(HostConfig{Underlay: u, IA: ia110})
-		h.SetLocal(netip.AddrPortFrom(v4a, 1))
+		h := NewHost(HostConfig{Underlay: u})
+		h.SetLocal(Addr{IA: ia110, Host: v4a, Port: 1})
 		port, err := h.Listen(0)
 		if err != nil {
 			t.Fatal(err)

@@ -66,8 +66,8 @@ func TestUnderlayThatRefuses(t *testing.T) {
 	for _, tt := range []struct{ err, want error }{
 		{nil, nil}, {syscall.ENETDOWN, nil}, {fmt.Errorf("write: %w", net.ErrClosed), net.ErrClosed},
 	} {
-		h := NewHost(HostConfig{Underlay: brokenUnderlay{tt.err}, IA: ia110})
-		h.SetLocal(netip.AddrPortFrom(v4a, 1))
+		h := NewHost(HostConfig{Underlay: brokenUnderlay{tt.err}})
+		h.SetLocal(Addr{IA: ia110, Host: v4a, Port: 1})
 		port, err := h.Listen(0)
 		if err != nil {
 			t.Fatal(err)
@@ -92,7 +92,7 @@ func TestSourceFollowsSetLocal(t *testing.T) {
 		netip.AddrPortFrom(v4a, 1000), netip.AddrPortFrom(v4a, 1001), netip.AddrPortFrom(v6a, 1001),
 		netip.AddrPortFrom(netip.AddrFrom16(v4a.As16()), 1000), // mapped
 	} {
-		h.SetLocal(local)
+		h.SetLocal(Addr{IA: ia110, Host: local.Addr(), Port: local.Port()})
 		want := Addr{IA: ia110, Host: local.Addr().Unmap(), Port: local.Port()}
 		if h.Local() != want {
 			t.Fatalf("Local() = %s, want %s", h.Local(), want)
@@ -108,7 +108,7 @@ func TestSourceFollowsSetLocal(t *testing.T) {
 			}
 		}
 	}
-	h.SetLocal(netip.AddrPort{})
+	h.SetLocal(Addr{})
 	if n, err := port.WritePackets([]Addr{peerB}, [][]byte{{}}); n != 0 || err != nil {
 		t.Errorf("detached: WritePackets = %d, %v", n, err)
 	}
@@ -127,11 +127,11 @@ func TestSameLocalKeepsPreparedHeaders(t *testing.T) {
 		return tmpl
 	}
 	before := prepared()
-	h.SetLocal(netip.AddrPortFrom(v4a, 1000))
+	h.SetLocal(Addr{IA: ia110, Host: v4a, Port: 1000})
 	if prepared() != before {
 		t.Error("headers were prepared again")
 	}
-	h.SetLocal(netip.AddrPortFrom(v4a, 1001))
+	h.SetLocal(Addr{IA: ia110, Host: v4a, Port: 1001})
 	if prepared() == before {
 		t.Error("headers of another source are used")
 	}
@@ -151,24 +151,24 @@ func TestPreparedHeadersAreBounded(t *testing.T) {
 }
 
 func TestHeaderSize(t *testing.T) {
-	h := NewHost(HostConfig{IA: ia110})
+	h := NewHost(HostConfig{})
 	for _, p := range pairs() {
-		h.SetLocal(netip.AddrPort{})
+		h.SetLocal(Addr{})
 		if p.from.Host.Is4() == p.to.Host.Is4() {
 			if got, want := h.HeaderSize(p.to), headerSize(p.from.Host, p.to.Host, p.to.Path); got != want {
 				t.Errorf("%s, detached: %d, want %d", p.name, got, want)
 			}
 		}
-		h.SetLocal(netip.AddrPortFrom(p.from.Host, 1))
+		h.SetLocal(Addr{IA: ia110, Host: p.from.Host, Port: 1})
 		if got, want := h.HeaderSize(p.to), len(theirUDP(t, p.from, p.to, nil))-8; got != want {
 			t.Errorf("%s: %d, want %d", p.name, got, want)
 		}
 	}
-	h.SetLocal(netip.AddrPortFrom(v4a, 1))
+	h.SetLocal(Addr{IA: ia110, Host: v4a, Port: 1})
 	if got := h.HeaderSize(peerB); got != 36 {
 		t.Errorf("inside an AS over IPv4: %d, want 36", got)
 	}
-	h.SetLocal(netip.AddrPortFrom(v6a, 1))
+	h.SetLocal(Addr{IA: ia110, Host: v6a, Port: 1})
 	if got := h.HeaderSize(Addr{Host: v6b}); got != 60 {
 		t.Errorf("inside an AS over IPv6: %d, want 60", got)
 	}
@@ -197,8 +197,8 @@ func (s *lockedSink) WritePackets(packets [][]byte) (int, error) {
 
 func TestConcurrentWrites(t *testing.T) {
 	u := &lockedSink{t: t}
-	h := NewHost(HostConfig{Underlay: u, IA: ia110})
-	h.SetLocal(netip.AddrPortFrom(v4a, 1))
+	h := NewHost(HostConfig{Underlay: u})
+	h.SetLocal(Addr{IA: ia110, Host: v4a, Port: 1})
 	port, err := h.Listen(0)
 	if err != nil {
 		t.Fatal(err)
@@ -218,7 +218,7 @@ func TestConcurrentWrites(t *testing.T) {
 		})
 	}
 	for i := range uint16(100) {
-		h.SetLocal(netip.AddrPortFrom(v4a, i+1))
+		h.SetLocal(Addr{IA: ia110, Host: v4a, Port: i+1})
 	}
 	all.Wait()
 	if u.n != writers*batches*3 {
