@@ -218,7 +218,7 @@ func TestConcurrentWrites(t *testing.T) {
 		})
 	}
 	for i := range uint16(100) {
-		h.SetLocal(Addr{IA: ia110, Host: v4a, Port: i+1})
+		h.SetLocal(Addr{IA: ia110, Host: v4a, Port: i + 1})
 	}
 	all.Wait()
 	if u.n != writers*batches*3 {
