@@ -24,6 +24,15 @@ type ConnConfig[A comparable] struct {
 	// Origin returns an address without its route, for comparison. If nil,
 	// addresses have no route.
 	Origin func(A) A
+	// Route chooses the route to the peer on which a packet goes, before it is
+	// cut and sealed; a nil packet stands for the tunnel's own messages. It is
+	// asked for every packet, sometimes with a lock held, so it must not block,
+	// nor call the Conn. If nil, everything goes to the address that Peer or
+	// SetPeer told.
+	Route func(packet []byte) A
+	// Heard is told the address, with the route back, of the newest message in a
+	// batch that was authenticated. It must not block. If nil, nobody is told.
+	Heard func(from A)
 	// Notify is called when Status().Up or Assigned has changed: in order, by one
 	// goroutine, without locks held. It should not block for long.
 	Notify func(Status)
@@ -125,7 +134,7 @@ func (c *Conn[A]) close() {
 	c.mu.Lock()
 	out.block = c.session.Goodbye(out.block, snaptun.ReasonShutdown, c.now())
 	if len(out.block) > 0 {
-		out.put(*c.peer.Load(), 0)
+		out.put(c.route(nil), 0)
 	}
 	c.closed = true
 	if c.status.Up {
@@ -177,6 +186,23 @@ func (c *Conn[A]) initiate(now time.Time, urgent bool) {
 		c.counters.drop(err)
 	}
 	c.live.initiated(now, c.session.LastReceived(), urgent)
+}
+
+// Sent reports whether b begins like a message that was sent lately, as
+// snaptun.Session.Sent does. It is for messages that the network quotes in its
+// errors, which anybody could make up otherwise.
+func (c *Conn[A]) Sent(b []byte) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.session.Sent(b)
+}
+
+// route returns where a packet goes, nil for the tunnel's own messages.
+func (c *Conn[A]) route(packet []byte) A {
+	if c.cfg.Route != nil {
+		return c.cfg.Route(packet)
+	}
+	return *c.peer.Load()
 }
 
 // hasPeer reports whether there is an address to send to.

@@ -15,14 +15,9 @@ func (c *Conn[A]) WritePackets(packets [][]byte) (int, error) {
 	}
 	out := c.batches.get()
 	defer c.batches.put(out)
-	peer := *c.peer.Load()
-	size, framed := 0, c.cfg.FrameSize != nil
-	if framed {
-		size = max(c.cfg.FrameSize(peer), minFrameSize)
-	}
-	r := run[A]{route: peer}
-	dropped := out.cut(&r, packets, size, &c.flow.out, &c.counters)
-	if r.begin == r.end {
+	framed := c.cfg.FrameSize != nil
+	dropped := c.cut(out, packets, framed)
+	if len(out.frames) == 0 {
 		return 0, nil
 	}
 
@@ -32,21 +27,26 @@ func (c *Conn[A]) WritePackets(packets [][]byte) (int, error) {
 		return 0, errConnClosed
 	}
 	now := c.now()
-	var ok bool
-	if r.keys, r.counter, ok = c.session.Reserve(r.end-r.begin, now); ok {
+	keys, counter, ok := c.session.Reserve(len(out.frames), now)
+	if ok {
 		c.alarm.set(c.deadline())
 	} else {
-		dropped += c.queue(out, &r, framed)
+		dropped += c.queue(out, framed)
 	}
 	c.mu.Unlock()
 
 	if ok {
 		out.grow()
-		out.seal(&r, framed)
+		for i := range out.runs {
+			r := &out.runs[i]
+			r.keys, r.counter = keys, counter
+			counter += uint64(r.end - r.begin)
+			out.seal(r, framed)
+		}
 	}
 	missing, err := out.transmit(c.cfg.Carrier, &c.counters)
 	if framed {
-		c.counters.framesOut.Add(uint64(r.end - r.begin))
+		c.counters.framesOut.Add(uint64(len(out.frames)))
 	}
 	if ok {
 		dropped += missing
@@ -56,11 +56,33 @@ func (c *Conn[A]) WritePackets(packets [][]byte) (int, error) {
 	return n, err
 }
 
-// queue gives the frames of r to the session to keep, and returns how many it
+// cut turns packets into frames, in a run for all that follow each other on one
+// route. It returns how many cannot be sent.
+func (c *Conn[A]) cut(out *outgoing[A], packets [][]byte, framed bool) (dropped int) {
+	route := c.route(packets[0])
+	for begin := 0; begin < len(packets); {
+		next, end := route, begin+1
+		for ; end < len(packets); end++ {
+			if next = c.route(packets[end]); next != route {
+				break
+			}
+		}
+		r, size := run[A]{route: route}, 0
+		if framed {
+			size = max(c.cfg.FrameSize(route), minFrameSize)
+		}
+		dropped += out.cut(&r, packets[begin:end], size, &c.flow.out, &c.counters)
+		out.runs = append(out.runs, r)
+		route, begin = next, end
+	}
+	return dropped
+}
+
+// queue gives all frames to the session to keep, and returns how many it
 // refused. It is called with mu held.
-func (c *Conn[A]) queue(out *outgoing[A], r *run[A], framed bool) (dropped int) {
+func (c *Conn[A]) queue(out *outgoing[A], framed bool) (dropped int) {
 	now := c.now()
-	for i := r.begin; i < r.end; i++ {
+	for i := range out.frames {
 		sealed, err := c.session.Seal(nil, out.plain(i, framed), now)
 		if err != nil {
 			c.counters.drop(err)
@@ -68,7 +90,7 @@ func (c *Conn[A]) queue(out *outgoing[A], r *run[A], framed bool) (dropped int) 
 			continue
 		}
 		if len(sealed) > 0 {
-			out.add(r.route, sealed)
+			out.add(c.route(nil), sealed)
 			continue
 		}
 		c.counters.queued.Add(1)
@@ -88,6 +110,8 @@ func (c *Conn[A]) receive(from []A, packets [][]byte, deliver func([][]byte) err
 	c.counters.datagramsIn.Add(uint64(len(packets)))
 	peer := c.cfg.Origin(*c.peer.Load())
 
+	var heard A // of the newest that was authenticated
+	authentic := false
 	c.mu.Lock()
 	now := c.now()
 	for i, b := range packets {
@@ -104,12 +128,13 @@ func (c *Conn[A]) receive(from []A, packets [][]byte, deliver func([][]byte) err
 		}
 		k, err := c.session.Keypair(b)
 		if err == nil {
-			in.jobs = append(in.jobs, job[A, struct{}]{keys: k, message: b, flow: c.flow})
+			in.jobs = append(in.jobs, job[A, struct{}]{keys: k, from: from[i], message: b, flow: c.flow})
 			continue
 		}
 		if errors.Is(err, snaptun.ErrNotData) {
 			if _, err = c.session.HandleDatagram(b, now); err == nil {
 				c.counters.handshakesIn.Add(1)
+				heard, authentic = from[i], true
 				continue
 			}
 		}
@@ -121,12 +146,17 @@ func (c *Conn[A]) receive(from []A, packets [][]byte, deliver func([][]byte) err
 		c.mu.Lock()
 		for i := range in.jobs {
 			if j := &in.jobs[i]; j.err == nil {
-				j.err = c.session.Accept(j.keys, j.message, len(j.payload), now)
+				if j.err = c.session.Accept(j.keys, j.message, len(j.payload), now); j.err == nil {
+					heard, authentic = j.from, true
+				}
 			}
 		}
 	}
 	c.settle(out, now)
 	c.mu.Unlock()
+	if authentic && c.cfg.Heard != nil {
+		c.cfg.Heard(heard)
+	}
 
 	// What cannot be sent is lost; a carrier that is closed says so to its Run.
 	_, _ = out.transmit(c.cfg.Carrier, &c.counters)

@@ -67,7 +67,6 @@ func (c *Conn[A]) settle(out *outgoing[A], now time.Time) {
 	for ev, ok := c.session.NextEvent(); ok; ev, ok = c.session.NextEvent() {
 		c.handle(ev, now)
 	}
-	peer := *c.peer.Load()
 	for {
 		m := c.session.NextTransmit()
 		if m == nil {
@@ -79,7 +78,7 @@ func (c *Conn[A]) settle(out *outgoing[A], now time.Time) {
 			c.live.initiated(now, c.session.LastReceived(), !c.session.Up(now))
 		}
 		if c.hasPeer() {
-			out.add(peer, m)
+			out.add(c.route(nil), m)
 		}
 	}
 	if c.status.Up != c.live.up {

@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -84,6 +85,93 @@ func TestRepliesTakeTheNewestRoute(t *testing.T) {
 		}
 		cancel()
 		wg.Wait()
+	})
+}
+
+func TestPacketsChooseTheirRoute(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := netsim.New[routed](1, netsim.Link{Delay: time.Millisecond})
+		mine, _ := snaptun.NewPrivateKey()
+		theirs, _ := snaptun.NewPrivateKey()
+		here, _ := n.Listen(routed{"client", 1})
+		var there [3]*netsim.Endpoint[routed]
+		for way := range there {
+			there[way], _ = n.Listen(routed{"server", way})
+		}
+		var mu sync.Mutex
+		var heard []routed
+		conn, err := NewConn(ConnConfig[routed]{
+			Config:  Config[routed]{Carrier: here, PrivateKey: mine, FrameSize: func(a routed) int { return 300 + a.way }},
+			PeerKey: theirs.PublicKey(), Peer: routed{host: "server"}, Origin: routed.origin,
+			Route: func(packet []byte) routed {
+				if packet == nil {
+					return routed{"server", 0}
+				}
+				return routed{"server", int(packet[0])}
+			},
+			Heard: func(from routed) {
+				mu.Lock()
+				defer mu.Unlock()
+				heard = append(heard, from)
+			},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		l, err := NewListener(ListenerConfig[routed]{
+			Config:    Config[routed]{Carrier: there[0], PrivateKey: theirs, FrameSize: func(routed) int { return 1000 }},
+			Authorize: func(snaptun.PublicKey, time.Time) bool { return true },
+			Origin:    routed.origin,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		var lengths [len(there)][]int
+		for way := 1; way < len(there); way++ {
+			wg.Go(func() {
+				there[way].Run(ctx, func(_ []routed, packets [][]byte) error {
+					mu.Lock()
+					defer mu.Unlock()
+					for _, p := range packets {
+						lengths[way] = append(lengths[way], len(p))
+						if !conn.Sent(p) {
+							t.Error("a message of the conn is not its own")
+						}
+					}
+					return nil
+				})
+			})
+		}
+		wg.Go(func() { l.Run(ctx, func([]*snaptun.Peer[routed], [][]byte) error { return nil }) })
+		wg.Go(func() { conn.Run(ctx, func([][]byte) error { return nil }) })
+		time.Sleep(100 * time.Millisecond)
+		mu.Lock()
+		if !conn.Status().Up || len(heard) == 0 || heard[0] != (routed{"server", 0}) {
+			t.Errorf("status %+v, heard of %v: the handshake must take route 0", conn.Status(), heard)
+		}
+		mu.Unlock()
+		packet := func(way byte) []byte { p := make([]byte, 500); p[0] = way; return p }
+		if n, err := conn.WritePackets([][]byte{packet(1), packet(1), packet(2), packet(1)}); n != 4 || err != nil {
+			t.Errorf("WritePackets = %d, %v", n, err)
+		}
+		time.Sleep(100 * time.Millisecond)
+		cancel()
+		wg.Wait()
+		frames := func(way, packets int) (want []int) {
+			first := 300 + way
+			second := 500 - (first - frameHeader) + frameHeader
+			for range packets {
+				want = append(want, first+snaptun.Overhead, second+snaptun.Overhead)
+			}
+			return want
+		}
+		for way, packets := range map[int]int{1: 3, 2: 1} {
+			if !slices.Equal(lengths[way], frames(way, packets)) {
+				t.Errorf("route %d got messages of %v bytes, want %v", way, lengths[way], frames(way, packets))
+			}
+		}
 	})
 }
 
