@@ -31,6 +31,9 @@ type HostConfig struct {
 	// Logger is told when the host's address changes, at Debug. If nil, nothing
 	// is logged.
 	Logger *slog.Logger
+	// Report is called with what SCMP errors say about datagrams of the host's
+	// ports, by the goroutine of Run. If nil, nobody is told.
+	Report func(Report)
 }
 
 // A Host is a SCION end host with one address. It answers SCMP echo requests,
