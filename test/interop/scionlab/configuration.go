@@ -121,14 +121,14 @@ func (as *AS) topology() any {
 
 // A program is one that an AS runs.
 type program struct {
-	name   string // of the process
 	tool   string
 	config string // path of its configuration
 	text   *template.Template
 	// What the text names:
 	Name, Dir string
-	Issuer    bool // issues the certificates of the ISD
-	Address   netip.Addr
+	Issuer    bool           // issues the certificates of the ISD
+	Echo      netip.Addr     // of the echo responder
+	Metrics   netip.AddrPort // of a router
 }
 
 var (
@@ -137,6 +137,8 @@ id = "{{.Name}}"
 config_dir = "{{.Dir}}"
 [log.console]
 level = "info"
+[metrics]
+prometheus = "{{.Metrics}}"
 [router]
 num_processors = 1
 `))
@@ -164,7 +166,7 @@ mode = "in-process"
 	// requests to its address.
 	dispatcherText = template.Must(template.New("").Parse(`[dispatcher]
 id = "{{.Name}}"
-underlay_addr = "{{.Address}}"
+underlay_addr = "{{.Echo}}"
 [log.console]
 level = "info"
 `))
@@ -172,12 +174,14 @@ level = "info"
 
 func (as *AS) programs() []*program {
 	var all []*program
-	add := func(name, tool string, text *template.Template) {
-		all = append(all, &program{name: name, tool: tool, config: filepath.Join(as.Dir, name+".toml"), text: text,
-			Name: name, Dir: as.Dir, Issuer: as.number == 110, Address: as.Host(echoHost)})
+	add := func(name, tool string, text *template.Template) *program {
+		p := &program{tool: tool, config: filepath.Join(as.Dir, name+".toml"), text: text,
+			Name: name, Dir: as.Dir, Issuer: as.number == 110, Echo: as.Host(echoHost)}
+		all = append(all, p)
+		return p
 	}
 	for _, r := range as.routers {
-		add(r.name, "router", routerText)
+		add(r.name, "router", routerText).Metrics = as.metrics(r)
 	}
 	add(fmt.Sprintf("cs-%d", as.number), "control", controlText)
 	add(fmt.Sprintf("echo-%d", as.number), "dispatcher", dispatcherText)

@@ -52,7 +52,7 @@ func Start(ctx context.Context, tools *Tools, dir string, life time.Duration) (*
 	l.life = time.AfterFunc(life, l.Close)
 	for _, as := range l.ASes {
 		for _, p := range as.programs() {
-			l.processes = append(l.processes, &Process{Name: p.name, Log: filepath.Join(dir, p.name+".log"),
+			l.processes = append(l.processes, &Process{Name: p.Name, Log: filepath.Join(dir, p.Name+".log"),
 				path: tools.Path(p.tool), args: []string{"--config", p.config}, warden: l.warden})
 		}
 	}
@@ -95,11 +95,9 @@ func (l *Lab) Processes() []*Process { return slices.Clone(l.processes) }
 func (l *Lab) Close() {
 	l.once.Do(func() {
 		l.life.Stop()
-		var wg sync.WaitGroup
 		for _, p := range l.processes {
-			wg.Go(p.end)
+			p.Kill() // those that run; nothing of them is needed any more
 		}
-		wg.Wait()
 		l.warden.dismiss()
 		l.claim.Close()
 	})

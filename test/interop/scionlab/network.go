@@ -18,6 +18,7 @@ const (
 const (
 	routerPort  = 30001
 	controlPort = 30252
+	metricsPort = 30442 // of routers, over TCP
 	linkPort    = 50000
 	echoPort    = 30041 // where routers deliver echo requests
 )
@@ -80,6 +81,11 @@ func (as *AS) Echo() string { return fmt.Sprintf("%s,%s", as.IA, as.Host(echoHos
 // Connect over TCP.
 func (as *AS) ControlService() netip.AddrPort {
 	return netip.AddrPortFrom(as.Host(controlHost), controlPort)
+}
+
+// metrics is where a router of the AS serves its counters.
+func (as *AS) metrics(r router) netip.AddrPort {
+	return netip.AddrPortFrom(as.Host(r.host), metricsPort)
 }
 
 // A link joins two routers: AS number, router of the AS, interface id.

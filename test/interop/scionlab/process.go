@@ -9,11 +9,7 @@ import (
 	"os/exec"
 	"sync"
 	"syscall"
-	"time"
 )
-
-// endPatience is how long a process may take to end before it is killed.
-const endPatience = 5 * time.Second
 
 // A Process is one of the network's, in a process group of its own. Its methods
 // may be called by several goroutines.
@@ -99,23 +95,6 @@ func (p *Process) Ended() bool {
 	default:
 		return false
 	}
-}
-
-// end ends the process in order if it runs.
-func (p *Process) end() {
-	if p.signal(syscall.SIGTERM) != nil {
-		return
-	}
-	p.signal(syscall.SIGCONT)
-	p.mu.Lock()
-	ended := p.ended
-	p.mu.Unlock()
-	select {
-	case <-ended:
-	case <-time.After(endPatience):
-		p.signal(syscall.SIGKILL)
-	}
-	p.forget()
 }
 
 // forget waits for the end of the process.

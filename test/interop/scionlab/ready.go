@@ -68,7 +68,7 @@ func (as *AS) segments(ctx context.Context, src, dst string) (int, error) {
 		return 0, err
 	}
 	req.Header.Set("Content-Type", "application/json")
-	res, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(req)
+	res, err := oneRequest.Do(req)
 	if err != nil {
 		return 0, err
 	}
