@@ -2,88 +2,224 @@ package scion
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
+	"sync"
+	"sync/atomic"
+	"syscall"
 	"time"
 )
 
 // PathsConfig configures Paths.
 type PathsConfig struct {
-	// Dst is the AS that the routes lead to.
-	Dst IA
+	// Dst is the AS that the routes lead to, Src the one where they begin. If
+	// Src is zero, routes may begin anywhere.
+	Dst, Src IA
 	// Fetch looks routes to Dst up. It is called by Run, one call at a time, and
-	// should return when ctx ends. What it returns is checked.
+	// must return when ctx ends, which it does after a minute. What it returns
+	// is checked.
 	Fetch func(ctx context.Context) ([]*Route, error)
 	// Policy chooses and orders. If nil, all routes, the shortest first.
 	Policy *Policy
 	// MinMTU is the least MTU in bytes of a route that is used.
 	MinMTU int
-	// Suspect is called, by Run, when packets have been sent for a while and
-	// nothing was heard: it should make the far end say something, so that flows
-	// which only send do not make a good route look dead. If nil, nothing is.
+	// Suspect is called by Run when packets are sent over a route and nothing is
+	// heard for most of a second: it should ask the far end for a sign of life,
+	// by a message that goes where Best says at that moment. So a flow that only
+	// sends does not make a good route look dead. If nil, nothing is called.
 	Suspect func()
-	// Logger is told what routes are left and why, at Info. If nil, nothing is
-	// logged.
+	// Logger is told what routes are left, why, and when they are back, at Info.
+	// If nil, nothing is logged.
 	Logger *slog.Logger
 	// Clock is the time. If nil, time.Now.
 	Clock func() time.Time
 }
 
-// Paths are the routes to one AS and the choice among them.
+const (
+	// silence is how long something is sent without an answer before it goes
+	// another way. There must have been two attempts with so much time between,
+	// as the last packet of a conversation need not be answered, and no pause
+	// between two of them longer than maxPause, behind which a new one begins.
+	silence     = 1500 * time.Millisecond
+	attempts    = 700 * time.Millisecond
+	maxPause    = 1200 * time.Millisecond
+	suspicion   = 900 * time.Millisecond
+	maxPatience = time.Minute // of a flow that moves and moves
+	// flowIdle is after what pause a flow takes the best route of the moment.
+	flowIdle = 5 * time.Second
+	// firstPenalty is how long a route comes last that was left, and maxPenalty
+	// the end of its doubling.
+	firstPenalty = 10 * time.Second
+	maxPenalty   = 5 * time.Minute
+	// tickInterval is how often Run looks for silence while packets are sent.
+	tickInterval = 100 * time.Millisecond
+	// resolution is that of the times that sending and hearing note.
+	resolution = 10 * time.Millisecond
+	// maxRoutes bounds the routes to an AS.
+	maxRoutes = 64
+	buckets   = 256
+)
+
+// Paths are the routes to one AS and the choice among them, a route per flow.
+// A flow stays on its route while packets are sent, and goes another way
+// when the route expires, is reported broken, or nothing comes back. All
+// methods but Run may be called at any time by any goroutine, also with locks
+// held: none waits for anything.
+//
+// Flows are told apart by a number of the caller's choice, which selects one of
+// 256 buckets, so that a number that changes every packet is no harm.
 type Paths struct {
-	cfg   PathsConfig
-	ready chan struct{}
+	cfg    PathsConfig
+	policy *Policy
+	logger *slog.Logger
+	clock  func() time.Time
+	epoch  time.Time // instants are durations since
+	ready  chan struct{}
+	wake   chan struct{} // Run has something to do
+
+	buckets [buckets]bucket
+	best    atomic.Pointer[candidate]
+	trial   atomic.Pointer[candidate] // for the next flow to try; nil: none
+	due     atomic.Int64              // instant when the order should be looked at again
+	ticking atomic.Bool
+	hurry   atomic.Bool  // fetch soon
+	heard   atomic.Int64 // instant of anything
+	known   atomic.Pointer[knownPaths]
+
+	mu         sync.Mutex   // guards what follows; never held while calling out
+	candidates []*candidate // as rank orders them
+	scratch    []*candidate
+	probing    *candidate // whom Suspect should ask
+	own        own
+	err        error // why there is no candidate
+	was        bool  // ready is closed
+	said       []remark
 }
 
-// RouteStatus says how a route does.
-type RouteStatus struct {
-	Route *Route
-	// Alive is false while the route is left; Reason says why, and Until for how
-	// long.
-	Alive  bool
-	Reason string
-	Until  time.Time
-	// InUse says that flows take the route.
-	InUse bool
-	// Heard is when something was heard over the route. Zero: never.
-	Heard time.Time
+// A bucket is where a flow is, with all others of the bucket.
+type bucket struct {
+	at          atomic.Pointer[candidate]
+	sent, heard atomic.Int64 // instants
+
+	listener               // guarded by Paths.mu
+	patience time.Duration // what the next silence may last; guarded by Paths.mu
+	_        [16]byte      // to a cache line of 64 bytes
+}
+
+// A remark is something for the log, which Run writes.
+type remark struct {
+	message, route, reason string
 }
 
 // NewPaths makes the choice among no routes. Run fetches them.
 func NewPaths(cfg PathsConfig) *Paths {
-	return &Paths{cfg: cfg, ready: make(chan struct{})}
+	p := &Paths{
+		cfg: cfg, policy: cfg.Policy, logger: cfg.Logger, clock: cfg.Clock,
+		ready: make(chan struct{}), wake: make(chan struct{}, 1),
+	}
+	if p.policy == nil {
+		p.policy = &Policy{}
+	}
+	if p.logger == nil {
+		p.logger = slog.New(slog.DiscardHandler)
+	}
+	if p.clock == nil {
+		p.clock = time.Now
+	}
+	p.epoch = p.clock().Add(-24 * time.Hour) // so that no instant is zero
+	p.err = errNotFetched
+	p.forget()
+	return p
 }
 
-// Run fetches routes, again and again, until ctx ends, and looks for silence
-// while packets are sent.
-func (p *Paths) Run(ctx context.Context) error { <-ctx.Done(); return nil }
-
-// Ready is closed once there is a route.
+// Ready is closed once there is a route for the first time.
 func (p *Paths) Ready() <-chan struct{} { return p.ready }
 
-// Err says why there is no route: an ENETUNREACH. It is nil while there is one.
-func (p *Paths) Err() error { return nil }
+// Err returns why there is no route, in a line for the user. It wraps
+// syscall.ENETUNREACH and, if looking up failed, the error of that. It is nil
+// while there is a route.
+func (p *Paths) Err() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.rank(p.clock())
+	if p.best.Load() != nil {
+		return nil
+	}
+	cause := p.err
+	if cause == nil {
+		cause = errTooSmall
+	}
+	return &noPathError{dst: p.cfg.Dst, cause: cause}
+}
 
-// Route returns the route for a packet of a flow that is sent now, nil if there
-// is none. Flow is any number that the packets of a flow have in common.
-func (p *Paths) Route(flow uint32) *Route { return nil }
+var errTooSmall = errors.New("those there are were reported too small for the least packets")
 
-// Best returns the best route, nil if there is none, for a handshake or a
-// keepalive that is sent now.
-func (p *Paths) Best() *Route { return nil }
+type noPathError struct {
+	dst   IA
+	cause error
+}
 
-// Peek returns the route that Best would, for other purposes than sending.
-func (p *Paths) Peek() *Route { return nil }
+func (e *noPathError) Error() string   { return fmt.Sprintf("no path to %s: %v", e.dst, e.cause) }
+func (e *noPathError) Unwrap() []error { return []error{syscall.ENETUNREACH, e.cause} }
 
-// Heard notes that an authenticated packet of a flow came in.
-func (p *Paths) Heard(flow uint32) {}
-
-// HeardOn notes that an authenticated packet came in over a path, which is
-// given as the path back, as in the addresses of received datagrams.
-func (p *Paths) HeardOn(path *Path) {}
-
-// Report takes a report about a packet that the caller recognizes as its own.
-// It returns whether that changed the choice.
-func (p *Paths) Report(r Report) bool { return false }
+// A RouteStatus says how a route does.
+type RouteStatus struct {
+	Route *Route
+	// Alive is false while the route is left, until Until; Reason says why.
+	Alive  bool
+	Reason string
+	Until  time.Time
+	// Best says that new flows take the route, Flows how many buckets of flows
+	// do at the moment, and InUse that there is one.
+	Best  bool
+	InUse bool
+	Flows int
+	// Heard is when something was heard over the route. Zero: never.
+	Heard time.Time
+}
 
 // Status returns how the routes do, the best first.
-func (p *Paths) Status() []RouteStatus { return nil }
+func (p *Paths) Status() []RouteStatus {
+	t := p.clock()
+	now := p.instant(t)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.rank(t)
+	flows := make(map[*candidate]int)
+	for i := range p.buckets {
+		if b := &p.buckets[i]; now-time.Duration(b.sent.Load()) <= flowIdle {
+			flows[b.at.Load()]++
+		}
+	}
+	all := make([]RouteStatus, len(p.candidates))
+	for i, c := range p.candidates {
+		s := RouteStatus{
+			Route: c.route.Load(), Alive: c.alive(now), Best: c == p.best.Load(),
+			Flows: flows[c], InUse: flows[c] > 0,
+		}
+		if !s.Alive {
+			s.Reason, s.Until = c.reason, p.epoch.Add(c.until)
+			if c.tooSmall {
+				s.Until = p.epoch.Add(c.mtuUntil)
+			}
+		}
+		if heard := time.Duration(c.heard.Load()); heard > 0 {
+			s.Heard = p.epoch.Add(heard)
+		}
+		all[i] = s
+	}
+	return all
+}
+
+// instant returns a time as the duration since the epoch, by the monotonic
+// clock if the time has one.
+func (p *Paths) instant(t time.Time) time.Duration { return t.Sub(p.epoch) }
+
+// rouse makes Run look what there is to do.
+func (p *Paths) rouse() {
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+}

@@ -1,0 +1,224 @@
+package scion
+
+import (
+	"cmp"
+	"slices"
+	"sync/atomic"
+	"time"
+)
+
+// A candidate is a route that can be chosen. Fresh hop fields replace its route
+// in place, so that the flows on it need not move.
+type candidate struct {
+	route       atomic.Pointer[Route]
+	expires     atomic.Int64 // Unix time in nanoseconds; what is gone has expired
+	sent, heard atomic.Int64 // instants of the last
+
+	// What follows is guarded by Paths.mu.
+	key  string // of the interfaces
+	rank int    // in the order of the policy
+	listener
+	standing
+}
+
+// A standing is how a candidate fares.
+//
+//	      leave                 until                      heard
+//	good ───────▶ left: comes last ───────▶ due: one flow tries ───────▶ good
+//	                     ▲                             │
+//	                     └─────────────────────────────┘
+//	                           leave: twice as long
+//
+// If all are left, one of them is used all the same, and is good again if
+// something is heard.
+type standing struct {
+	left     bool
+	at       time.Duration // when it was left
+	until    time.Duration // when it may be tried again
+	offered  time.Duration // when it last was
+	good     time.Duration // since when it is good again
+	penalty  time.Duration // the last
+	reason   string
+	asked    time.Duration // the silence about which somebody was asked
+	stale    bool          // its hop fields were refused
+	tooSmall bool          // its MTU is below the least: it is not used at all
+	mtu      int           // largest packet that was not reported too big; zero: any
+	mtuUntil time.Duration // how long that is believed
+}
+
+const (
+	// retrial is how often a flow tries a route that is due, if the last one
+	// came to no result.
+	retrial = 5 * time.Second
+	// staleFor is how long a route comes last whose hop fields were refused,
+	// unless there are fresh ones.
+	staleFor = 5 * time.Minute
+	// mtuFor is how long a reported MTU is believed.
+	mtuFor = 10 * time.Minute
+)
+
+// gone is the expiry of a candidate that no longer is one.
+const gone = 1
+
+func (c *candidate) expired(t time.Time) bool {
+	e := c.expires.Load()
+	return e != 0 && t.UnixNano() >= e
+}
+
+// set gives the candidate a route, which must be admissible.
+func (c *candidate) set(r *Route) {
+	c.route.Store(r)
+	var expires int64
+	if !r.Expiry.IsZero() {
+		expires = r.Expiry.UnixNano()
+	}
+	c.expires.Store(expires)
+}
+
+// alive reports whether the candidate is not left, or only to be tried again.
+func (c *candidate) alive(now time.Duration) bool {
+	return !c.tooSmall && (!c.left || now >= c.until)
+}
+
+// class is the coarse order of candidates: good, due, left.
+func (c *candidate) class(now time.Duration) int {
+	switch {
+	case c.tooSmall:
+		return 3
+	case !c.left:
+		return 0
+	case now >= c.until:
+		return 1
+	}
+	return 2
+}
+
+// leave notes that the candidate does not work. elsewhere is when something was
+// last heard of another one: if that is not since it was left before, the fault
+// may be with us, and the penalty does not grow.
+func (c *candidate) leave(now, elsewhere time.Duration, reason string) {
+	switch {
+	case c.penalty == 0 || !c.left && now-c.good >= c.penalty:
+		c.penalty = firstPenalty
+	case elsewhere > c.at:
+		c.penalty = min(2*c.penalty, maxPenalty)
+	}
+	c.left, c.at, c.until, c.reason = true, now, now+c.penalty, reason
+	c.offered, c.asked = 0, 0
+	c.listener = listener{}
+}
+
+// restored reports whether a candidate that was left works: it is used again
+// and something was heard, and not only what had been under way.
+func (c *candidate) restored() bool {
+	heard := time.Duration(c.heard.Load())
+	return c.left && heard-c.at >= silence && time.Duration(c.sent.Load()) > c.at+resolution
+}
+
+// rank orders the candidates, forgets what has expired, and lets new flows have
+// the best. It is called with mu held.
+func (p *Paths) rank(t time.Time) {
+	now := p.instant(t)
+	before := len(p.candidates)
+	p.candidates = slices.DeleteFunc(p.candidates, func(c *candidate) bool {
+		expired := c.expired(t)
+		if expired {
+			p.forget()
+		}
+		return expired
+	})
+	if before > 0 && len(p.candidates) == 0 {
+		p.err = errExpired
+		p.hurry.Store(true)
+		p.rouse()
+	}
+	slices.SortStableFunc(p.candidates, func(a, b *candidate) int {
+		if n := cmp.Compare(a.class(now), b.class(now)); n != 0 {
+			return n
+		}
+		if a.class(now) == 2 { // who was left first has waited longest
+			if n := cmp.Compare(a.at, b.at); n != 0 {
+				return n
+			}
+		}
+		return cmp.Compare(a.rank, b.rank)
+	})
+	var best *candidate
+	if len(p.candidates) > 0 && !p.candidates[0].tooSmall {
+		best = p.candidates[0]
+	}
+	p.best.Store(best)
+	if best != nil && !p.was {
+		p.was = true
+		close(p.ready)
+	}
+	p.offer(now, best)
+	p.due.Store(int64(p.nextChange(now)))
+}
+
+// offer lets one flow try a better route that was left, and others only when
+// that has worked.
+func (p *Paths) offer(now time.Duration, best *candidate) {
+	var trial *candidate
+	for _, c := range p.candidates {
+		if c.class(now) == 1 && c != best && c.rank < best.rank &&
+			(c.offered == 0 || now-c.offered >= retrial) && (trial == nil || c.rank < trial.rank) {
+			trial = c
+		}
+	}
+	p.trial.Store(trial)
+}
+
+// nextChange returns when rank might come to another result.
+func (p *Paths) nextChange(now time.Duration) time.Duration {
+	next := now + time.Minute
+	for _, c := range p.candidates {
+		if c.left && c.until > now {
+			next = min(next, c.until)
+		} else if c.left {
+			next = min(next, max(c.offered, now)+retrial)
+		}
+	}
+	return next
+}
+
+// move lets the flows on a candidate take the best one now. It is called with
+// mu held, after rank.
+func (p *Paths) move(from *candidate) (moved bool) {
+	best := p.best.Load()
+	for i := range p.buckets {
+		b := &p.buckets[i]
+		if b.at.Load() == from && best != from && b.at.CompareAndSwap(from, best) {
+			b.listener = listener{}
+			moved = true
+		}
+	}
+	return moved
+}
+
+// leave takes a candidate out and moves its flows. It is called with mu held.
+func (p *Paths) leave(c *candidate, t time.Time, reason string) {
+	var elsewhere time.Duration
+	for _, other := range p.candidates {
+		if other != c {
+			elsewhere = max(elsewhere, time.Duration(other.heard.Load()))
+		}
+	}
+	// When nobody answers, it is hardly the route, and there is no news in it.
+	news := elsewhere > c.at
+	c.leave(p.instant(t), elsewhere, reason)
+	if news {
+		p.say("path left", c, reason)
+	}
+	p.rank(t)
+	p.move(c)
+}
+
+// say puts a remark on the list for the log.
+func (p *Paths) say(message string, c *candidate, reason string) {
+	const enough = 100 // when Run does not run
+	if len(p.said) < enough {
+		p.said = append(p.said, remark{message, c.route.Load().String(), reason})
+	}
+	p.rouse()
+}
