@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"slices"
@@ -20,6 +21,7 @@ import (
 type role struct {
 	t      *testing.T
 	cmd    *exec.Cmd
+	stdin  io.Closer
 	stdout record
 	stderr record
 	ended  chan struct{} // closed when it has ended
@@ -29,15 +31,20 @@ type role struct {
 // test the process is ended, and must have run cleanly.
 func startRole(t *testing.T, args ...string) *role {
 	t.Helper()
-	return startRoleIn(t, environ(), snapproxy(t), args...)
+	return startPeer(t, snapproxy(t), args...)
 }
 
-// startRoleIn starts any program that has a ready line.
-func startRoleIn(t *testing.T, env []string, name string, args ...string) *role {
+// startPeer starts any program that has a ready line and ends by SIGTERM or
+// with its input.
+func startPeer(t *testing.T, name string, args ...string) *role {
 	t.Helper()
 	r := &role{t: t, cmd: exec.Command(name, args...), ended: make(chan struct{})}
 	r.cmd.Stdout, r.cmd.Stderr = &r.stdout, &r.stderr
-	r.cmd.Env = env
+	r.cmd.Env = environ()
+	var err error
+	if r.stdin, err = r.cmd.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
 	r.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := r.cmd.Start(); err != nil {
 		t.Fatalf("start %v: %v", args, err)
@@ -75,7 +82,11 @@ func (r *role) hasEnded() bool {
 
 // end ends the role and waits until it has ended.
 func (r *role) end() {
-	r.cmd.Process.Signal(syscall.SIGTERM)
+	if r.ours() {
+		r.cmd.Process.Signal(syscall.SIGTERM)
+	} else {
+		r.stdin.Close()
+	}
 	select {
 	case <-r.ended:
 	case <-time.After(15 * time.Second):
@@ -84,6 +95,8 @@ func (r *role) end() {
 		<-r.ended
 	}
 }
+
+func (r *role) ours() bool { return r.cmd.Path != os.Getenv(rustPeer) }
 
 // finish ends the role and judges how it ran.
 func (r *role) finish() {
