@@ -18,13 +18,13 @@ import (
 
 // configure writes what the programs of the network read, keys and certificates
 // included, which are made for it.
-func configure(ctx context.Context, tools *Tools, dir string, all []*AS) error {
+func configure(ctx context.Context, cfg Config, dir string, all []*AS) error {
 	pki := filepath.Join(dir, "pki")
-	if err := makeCertificates(ctx, tools, dir, pki, all); err != nil {
+	if err := makeCertificates(ctx, cfg.Tools, dir, pki, all); err != nil {
 		return err
 	}
 	for _, as := range all {
-		if err := as.configure(pki); err != nil {
+		if err := as.configure(pki, cfg.Short); err != nil {
 			return fmt.Errorf("configure %s: %w", as.IA, err)
 		}
 	}
@@ -55,7 +55,7 @@ func makeCertificates(ctx context.Context, tools *Tools, dir, pki string, all []
 	return nil
 }
 
-func (as *AS) configure(pki string) error {
+func (as *AS) configure(pki string, short bool) error {
 	for _, name := range []string{"certs", "keys", "db"} {
 		if err := os.MkdirAll(filepath.Join(as.Dir, name), 0o755); err != nil {
 			return err
@@ -82,7 +82,11 @@ func (as *AS) configure(pki string) error {
 	if err := os.WriteFile(as.Topology(), topology, 0o644); err != nil {
 		return err
 	}
+	if err := os.WriteFile(filepath.Join(as.Dir, "short.yml"), []byte("MaxExpTime: 0\n"), 0o644); err != nil {
+		return err
+	}
 	for _, p := range as.programs() {
+		p.Short = short
 		if err := p.configure(); err != nil {
 			return err
 		}
@@ -126,6 +130,8 @@ type program struct {
 	text   *template.Template
 	// What the text names:
 	Name, Dir string
+	Core      bool
+	Short     bool           // paths that do not live long
 	Issuer    bool           // issues the certificates of the ISD
 	Echo      netip.Addr     // of the echo responder
 	Metrics   netip.AddrPort // of a router
@@ -159,7 +165,12 @@ query_interval = "1s"
 origination_interval = "1s"
 propagation_interval = "1s"
 registration_interval = "1s"
-{{if .Issuer}}[ca]
+{{if .Short}}[beaconing.policies]
+propagation = "{{.Dir}}/short.yml"
+{{if .Core}}core_registration = "{{.Dir}}/short.yml"
+{{else}}up_registration = "{{.Dir}}/short.yml"
+down_registration = "{{.Dir}}/short.yml"
+{{end}}{{end}}{{if .Issuer}}[ca]
 mode = "in-process"
 {{end}}`))
 	// The dispatcher is what is left of a former design, and answers SCMP echo
@@ -176,7 +187,7 @@ func (as *AS) programs() []*program {
 	var all []*program
 	add := func(name, tool string, text *template.Template) *program {
 		p := &program{tool: tool, config: filepath.Join(as.Dir, name+".toml"), text: text,
-			Name: name, Dir: as.Dir, Issuer: as.number == 110, Echo: as.Host(echoHost)}
+			Name: name, Dir: as.Dir, Core: as.Core, Issuer: as.number == 110, Echo: as.Host(echoHost)}
 		all = append(all, p)
 		return p
 	}

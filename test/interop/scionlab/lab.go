@@ -27,12 +27,25 @@ type Lab struct {
 	once      sync.Once
 }
 
-// Start makes a network below dir, which must exist and be used for nothing
-// else, and starts it. It returns when every AS knows its paths; if that does
-// not happen while ctx lasts, it says what is missing. The network ends with
-// Close, after life, or with this process, however that ends.
-func Start(ctx context.Context, tools *Tools, dir string, life time.Duration) (*Lab, error) {
-	dir, err := filepath.Abs(dir)
+// A Config says what network to make.
+type Config struct {
+	Tools *Tools
+	// Dir exists and is used for nothing else.
+	Dir string
+	// Life bounds that of the network.
+	Life time.Duration
+	// Short makes paths that expire after 337 seconds, the least there is. If
+	// it is false they live for 6 hours.
+	Short bool
+}
+
+// Start makes a network and starts it. It returns when every AS knows its
+// paths; if that does not happen while ctx lasts, it says what is missing. The
+// network ends with Close, after its life, or with this process, however that
+// ends.
+func Start(ctx context.Context, cfg Config) (*Lab, error) {
+	tools := cfg.Tools
+	dir, err := filepath.Abs(cfg.Dir)
 	if err != nil {
 		return nil, err
 	}
@@ -41,7 +54,7 @@ func Start(ctx context.Context, tools *Tools, dir string, life time.Duration) (*
 		return nil, err
 	}
 	l := &Lab{Tools: tools, Dir: dir, ASes: plan(dir, network), claim: claim}
-	if err := configure(ctx, tools, dir, l.ASes); err != nil {
+	if err := configure(ctx, cfg, dir, l.ASes); err != nil {
 		claim.Close()
 		return nil, err
 	}
@@ -49,7 +62,7 @@ func Start(ctx context.Context, tools *Tools, dir string, life time.Duration) (*
 		claim.Close()
 		return nil, err
 	}
-	l.life = time.AfterFunc(life, l.Close)
+	l.life = time.AfterFunc(cfg.Life, l.Close)
 	for _, as := range l.ASes {
 		for _, p := range as.programs() {
 			l.processes = append(l.processes, &Process{Name: p.Name, Log: filepath.Join(dir, p.Name+".log"),

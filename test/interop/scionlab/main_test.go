@@ -40,6 +40,9 @@ func TestMain(m *testing.M) {
 	if theLab != nil {
 		theLab.Close()
 	}
+	if w, err := theWarden(); err == nil {
+		w.dismiss()
+	}
 	os.RemoveAll(workDir)
 	os.Exit(status)
 }
@@ -65,10 +68,13 @@ var started = sync.OnceValues(func() (*Lab, error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	theLab, err = Start(ctx, tools, dir, life)
+	theLab, err = Start(ctx, Config{Tools: tools, Dir: dir, Life: life})
 	fmt.Fprintf(os.Stderr, "reference programs at hand after %.1f s, paths %.1f s later\n", built.Sub(begin).Seconds(), time.Since(built).Seconds())
 	return theLab, err
 })
+
+// theWarden watches the roles of all tests.
+var theWarden = sync.OnceValues(newWarden)
 
 // lab is the network. At the end of the test all of it runs again, whatever the
 // test has done to it.

@@ -5,7 +5,6 @@ package scionlab
 import (
 	"bytes"
 	"context"
-	"errors"
 	"io"
 	"os"
 	"os/exec"
@@ -46,13 +45,17 @@ func startPeer(t *testing.T, name string, args ...string) *role {
 		t.Fatal(err)
 	}
 	r.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	watch, err := theWarden()
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := r.cmd.Start(); err != nil {
 		t.Fatalf("start %v: %v", args, err)
 	}
-	theLab.warden.watch("add", r.cmd.Process.Pid)
+	watch.watch("add", r.cmd.Process.Pid)
 	go func() {
 		r.cmd.Wait() // the outcome is in ProcessState
-		theLab.warden.watch("del", r.cmd.Process.Pid)
+		watch.watch("del", r.cmd.Process.Pid)
 		close(r.ended)
 	}()
 	t.Cleanup(r.finish)
@@ -174,5 +177,3 @@ func (r *record) String() string {
 	defer r.mu.Unlock()
 	return r.buf.String()
 }
-
-func isTimeout(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }

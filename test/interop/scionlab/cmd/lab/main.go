@@ -3,7 +3,7 @@
 // Lab runs the network of package scionlab by hand. From the directory of its
 // module:
 //
-//	go run ./cmd/lab up [-dir DIR] [-life 1h]
+//	go run ./cmd/lab up [-dir DIR] [-life 1h] [-short]
 //	go run ./cmd/lab do [-dir DIR] kill|freeze|thaw|start|await [PROCESS]
 //
 // Up builds what is missing, starts the network, tells where everything is (also
@@ -41,17 +41,18 @@ func run(args []string) error {
 	flags := flag.NewFlagSet(args[0], flag.ExitOnError)
 	dir := flags.String("dir", filepath.Join(os.TempDir(), fmt.Sprintf("scionlab-%d", os.Getuid())), "directory of the network, made by up and removed afterwards")
 	life := flags.Duration("life", time.Hour, "end of the network if nothing ends it before")
+	short := flags.Bool("short", false, "paths that expire after 337 seconds")
 	flags.Parse(args[1:])
 	switch args[0] {
 	case "up":
-		return up(*dir, *life)
+		return up(*dir, *life, *short)
 	case "do":
 		return do(*dir, strings.Join(flags.Args(), " "))
 	}
 	return fmt.Errorf("unknown verb %q", args[0])
 }
 
-func up(dir string, life time.Duration) error {
+func up(dir string, life time.Duration, short bool) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	ctx, cancel := context.WithTimeout(ctx, life)
@@ -66,7 +67,7 @@ func up(dir string, life time.Duration) error {
 		return err
 	}
 	begin := time.Now()
-	lab, err := scionlab.Start(ctx, tools, dir, life)
+	lab, err := scionlab.Start(ctx, scionlab.Config{Tools: tools, Dir: dir, Life: life, Short: short})
 	if err != nil {
 		return err
 	}
