@@ -28,6 +28,17 @@ type SNAPConfig struct {
 	// HandshakeLimit is how many handshakes a second are answered without a
 	// cookie. If zero, it is 2,000 for each core.
 	HandshakeLimit int
+	// Topology names the border routers of the AS. If nil, the SNAP stands alone:
+	// its tunnels reach each other.
+	Topology *scion.Topology
+	// ASHosts are the hosts of the AS that tunnels may exchange packets with on
+	// the empty path. They count only with a Topology. If nil, none.
+	ASHosts []netip.Prefix
+	// UnderlayAddr is the host address that tunnels have in the AS, and where
+	// routers deliver their packets; it must be one of this machine. If not
+	// valid, it is that of Listen or, if that is unspecified, the source address
+	// towards the first router. It counts only with a Topology.
+	UnderlayAddr netip.Addr
 	// Logger receives what happens to the role. If nil, nothing is logged.
 	Logger *slog.Logger
 
@@ -85,6 +96,9 @@ func appendAddrPort(b []byte, a netip.AddrPort) []byte {
 
 // Addr returns the address that the SNAP listens on, with its real port.
 func (s *SNAP) Addr() netip.AddrPort { return s.udp.LocalAddr() }
+
+// IA returns the ISD-AS that the SNAP belongs to.
+func (s *SNAP) IA() scion.IA { return s.cfg.IA }
 
 // PublicKey returns the SNAP's public key.
 func (s *SNAP) PublicKey() snaptun.PublicKey { return s.cfg.PrivateKey.PublicKey() }
