@@ -18,6 +18,9 @@ const (
 	// socksVariable is the twin of --socks, and also where exec puts the
 	// socks5h:// URL of its proxy.
 	socksVariable = variablePrefix + "SOCKS"
+	// isAction annotates a flag that chooses what a command does. Its name may
+	// be that of another command's setting.
+	isAction = "snapproxy_is_action"
 	// fromVariable annotates a flag that was set by its environment twin.
 	fromVariable = "snapproxy_from_variable"
 )
@@ -28,7 +31,9 @@ func variable(flag string) string {
 }
 
 // hasTwin reports whether a flag is a setting. Help and version are actions.
-func hasTwin(f *pflag.Flag) bool { return f.Name != "help" && f.Name != "version" }
+func hasTwin(f *pflag.Flag) bool {
+	return f.Name != "help" && f.Name != "version" && f.Annotations[isAction] == nil
+}
 
 // A repeatable is the value of a flag that may be given several times.
 type repeatable interface{ repeatable() }

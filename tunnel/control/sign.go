@@ -11,6 +11,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"regexp"
 	"time"
 )
 
@@ -36,6 +37,17 @@ func SubjectOf(name string) UUID {
 	u[6] = u[6]&0x0f | 0x50 // version 5
 	u[8] = u[8]&0x3f | 0x80 // variant
 	return u
+}
+
+var subjectName = regexp.MustCompile(`^[A-Za-z0-9._@+-]{1,128}$`)
+
+// CheckSubject returns an error unless name can be that of a subject, in tokens
+// and in a file of revoked ones.
+func CheckSubject(name string) error {
+	if !subjectName.MatchString(name) {
+		return errors.New("no name of a subject (want at most 128 letters, digits and ._@+-)")
+	}
+	return nil
 }
 
 // NewTokenID draws an id for a token, a UUID.
