@@ -284,20 +284,6 @@ func FuzzCombine(f *testing.F) {
 		if _, err := parseSegments(&s, b); err != nil {
 			return
 		}
-		routes, _, err := combine(as("111"), as("121"), s, now)
-		if err == nil == (len(routes) == 0) {
-			t.Fatalf("%d routes, %v", len(routes), err)
-		}
-		if err != nil && strings.Contains(err.Error(), "could not be combined") {
-			t.Fatal(err) // the combinator panicked
-		}
-		for _, r := range routes {
-			if r.Src != as("111") || r.Dst != as("121") || !r.Expiry.After(now) || r.MTU <= 0 || r.Path == nil {
-				t.Errorf("route %+v", r)
-			}
-			if err := checkHops(r); err != nil {
-				t.Error(err)
-			}
-		}
+		checkCombined(t, s, now)
 	})
 }
