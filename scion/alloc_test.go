@@ -120,14 +120,16 @@ func TestNothingIsAllocated(t *testing.T) {
 				}
 			}
 		}
+		b.host.cfg.Report = func(Report) {}
+		b.write(t) // what reports can be about
 		for what, f := range tests {
 			if got := testing.AllocsPerRun(100, f); got != 0 {
 				t.Errorf("%s path: %s allocates %.1f times", name, what, got)
 			}
 		}
 		c := b.host.Counters()
-		if c.Sent == 0 || c.Received == 0 || c.Echoed == 0 || c.Unreachable == 0 ||
-			c != (Counters{Sent: c.Sent, Received: c.Received, Echoed: c.Echoed, Unreachable: c.Unreachable}) {
+		if c.Sent == 0 || c.Received == 0 || c.Echoed == 0 || c.Unreachable == 0 || c.Reports != c.Unreachable ||
+			c != (Counters{Sent: c.Sent, Received: c.Received, Echoed: c.Echoed, Unreachable: c.Unreachable, Reports: c.Reports}) {
 			t.Errorf("%s path: counters %+v", name, c)
 		}
 	}

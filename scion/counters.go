@@ -7,7 +7,10 @@ type Counters struct {
 	Received    uint64 // datagrams and reports handed to ports
 	Sent        uint64 // datagrams that the underlay took
 	Echoed      uint64 // SCMP echo requests answered
-	Unreachable uint64 // SCMP errors that became reports to ports
+	Unreachable uint64 // SCMP errors that became nil packets to ports
+	Reports     uint64 // SCMP errors about datagrams of the host's
+	SNAPReports uint64 // those of them that are from the SNAP itself
+	EchoReplies uint64 // echo replies, or SCMP errors instead, that Echo took
 
 	// Received packets that were dropped.
 	Malformed        uint64 // not a packet, a part missing, or an impossible source
@@ -17,7 +20,7 @@ type Counters struct {
 	Checksum         uint64
 	Extension        uint64 // with extension headers that cannot be skipped
 	Protocol         uint64 // neither UDP nor SCMP
-	SCMP             uint64 // SCMP messages that nobody waits for
+	SCMP             uint64 // SCMP messages that nobody waits for or that cannot be true
 	EchoFlood        uint64 // SCMP echo requests beyond 64 KiB in a batch
 
 	// Datagrams that were not sent.
@@ -29,6 +32,7 @@ type Counters struct {
 
 type counters struct {
 	received, sent, echoed, unreachable           atomic.Uint64
+	reports, snapReports, echoReplies             atomic.Uint64
 	malformed, wrongDestination, noPort, pathType atomic.Uint64
 	checksum, extension, protocol, scmp           atomic.Uint64
 	echoFlood                                     atomic.Uint64
@@ -41,6 +45,9 @@ func (c *counters) snapshot() Counters {
 		Sent:             c.sent.Load(),
 		Echoed:           c.echoed.Load(),
 		Unreachable:      c.unreachable.Load(),
+		Reports:          c.reports.Load(),
+		SNAPReports:      c.snapReports.Load(),
+		EchoReplies:      c.echoReplies.Load(),
 		Malformed:        c.malformed.Load(),
 		WrongDestination: c.wrongDestination.Load(),
 		NoPort:           c.noPort.Load(),

@@ -51,6 +51,7 @@ type Host struct {
 
 	mu    sync.Mutex                       // serializes changes of ports
 	ports atomic.Pointer[map[uint16]*Port] // replaced, not changed
+	echos atomic.Pointer[[]*Echo]          // replaced, not changed
 }
 
 // NewHost makes a host without an address: SetLocal gives it one.
@@ -60,6 +61,7 @@ func NewHost(cfg HostConfig) *Host {
 		h.logger = slog.New(slog.DiscardHandler)
 	}
 	h.ports.Store(&map[uint16]*Port{})
+	h.echos.Store(&[]*Echo{})
 	return h
 }
 

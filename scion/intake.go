@@ -150,8 +150,10 @@ func (in *intake) openSCMP(local *Addr, p Packet, scmp []byte) {
 	switch typ := scmp[0]; typ {
 	case scmpEchoRequest:
 		in.echo(local, p, scmp)
-	case scmpUnreachable, scmpParameterProblem, scmpInterfaceDown, scmpConnectivityDown:
-		in.unreachable(local, p)
+	case scmpEchoReply:
+		in.echoReply(local, p, scmp)
+	case scmpUnreachable, scmpPacketTooBig, scmpParameterProblem, scmpInterfaceDown, scmpConnectivityDown:
+		in.report(local, p, scmp)
 	default:
 		c.scmp.Add(1)
 	}
@@ -185,22 +187,4 @@ func (in *intake) echo(local *Addr, p Packet, scmp []byte) {
 	setSCMPChecksum(b[start+addrOffset:reply-to.Path.Len()], b[reply:])
 	in.bytes = b
 	in.replies = append(in.replies, b[start:len(b):len(b)])
-}
-
-// unreachable tells a port of an SCMP error about a datagram of its own.
-func (in *intake) unreachable(local *Addr, p Packet) {
-	c := &in.host.counters
-	q, ok := p.Quote()
-	if !ok || q.NextHeader() != ProtocolUDP || len(q.Payload()) < udpLen ||
-		q.SrcIA() != local.IA || q.SrcHost() != local.Host || !q.DstHost().IsValid() {
-		c.scmp.Add(1)
-		return
-	}
-	udp := q.Payload()
-	port := in.host.port(local, binary.BigEndian.Uint16(udp))
-	to := Addr{IA: q.DstIA(), Host: q.DstHost(), Port: binary.BigEndian.Uint16(udp[2:])}
-	if port != nil {
-		c.unreachable.Add(1)
-	}
-	in.add(port, to, nil)
 }

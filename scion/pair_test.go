@@ -102,14 +102,14 @@ type datagram struct {
 // collected is what a port delivered.
 type collected struct{ datagrams []datagram }
 
-const report = "(nil)" // the payload of a nil packet
+const nilPacket = "(nil)" // the payload of one
 
 func (c *collected) receiver() *receiver {
 	return &receiver{failed: make(chan error, 1), deliver: func(from []Addr, packets [][]byte) error {
 		for i, b := range packets {
 			d := datagram{from[i], string(b)}
 			if b == nil {
-				d.payload = report
+				d.payload = nilPacket
 			}
 			c.datagrams = append(c.datagrams, d)
 		}

@@ -77,17 +77,15 @@ func (p *Paths) reported(c *candidate, t time.Time, reason string) bool {
 // needs reports whether the route needs what a report says is down.
 func (r *Route) needs(down Report) bool {
 	for i, at := range r.Interfaces {
-		if at.IA != down.IA {
+		if at.IA != down.IA || at.ID != down.Egress {
 			continue
 		}
 		if down.Type == scmpInterfaceDown {
-			if at.ID == down.Egress {
-				return true
-			}
-			continue
+			return true
 		}
-		// Interfaces at odd places are entered, and what follows is left.
-		if i%2 == 1 && at.ID == down.Ingress && i+1 < len(r.Interfaces) && r.Interfaces[i+1].ID == down.Egress {
+		// At odd places an AS is entered, and it is left at what follows. The
+		// first AS is entered at no interface.
+		if i == 0 && down.Ingress == 0 || i%2 == 0 && i > 0 && r.Interfaces[i-1].ID == down.Ingress {
 			return true
 		}
 	}

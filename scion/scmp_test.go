@@ -149,11 +149,21 @@ func TestQuote(t *testing.T) {
 // answered against the reference.
 func FuzzSCMP(f *testing.F) {
 	local, peer := Addr{IA: ia110, Host: v4a, Port: 1}, Addr{IA: ia110, Host: v4b, Port: 2}
+	far := Addr{IA: ia211, Host: v6b, Path: mustPath(randomPath(newRand(1), 2, 1, 2))}
+	known := map[Addr]bool{peer: true, far: true}
 	sent, _ := AppendUDP(nil, local, peer, []byte("payload"))
+	abroad, _ := AppendUDP(nil, local, far, []byte("payload"))
+	header, _ := appendHeader(nil, local, far, ProtocolSCMP, 17)
+	echo := append(header, 128, 0, 0, 0, 0, 1, 0, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+	f.Add([]byte{129, 0, 0, 0, 0, 1, 0, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0})
 	f.Add([]byte{128, 0, 0, 0, 0, 1, 0, 1, 'x'})
 	f.Add([]byte{130, 0, 0, 0, 0, 1, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0})
 	for typ := range byte(8) {
-		f.Add(append(append([]byte{typ, 0, 0, 0}, make([]byte, max(0, quoteOffset(typ)-4))...), sent...))
+		head := append([]byte{typ, 0, 0, 0}, make([]byte, max(0, quoteOffset(typ)-4))...)
+		for _, quote := range [][]byte{sent, abroad, echo} {
+			f.Add(append(bytes.Clone(head), quote...))
+			f.Add(append(bytes.Clone(head), underWay(quote)...))
+		}
 	}
 	f.Fuzz(func(t *testing.T, scmp []byte) {
 		if len(scmp) > 9000 {
@@ -175,17 +185,33 @@ func FuzzSCMP(f *testing.F) {
 		exercise(t, p)
 
 		u := &sink{}
-		h := NewHost(HostConfig{Underlay: u})
-		h.SetLocal(Addr{IA: ia110, Host: v4a, Port: 1})
+		h := NewHost(HostConfig{Underlay: u, Report: func(r Report) {
+			q, ok := p.Quote()
+			if !ok || !known[r.To] || r.Port != 1 || r.To.Host != q.DstHost() || !bytes.Contains(scmp, r.Payload) || r.String() == "" {
+				t.Errorf("report %+v", r)
+			}
+		}})
+		h.SetLocal(local)
 		port, err := h.Listen(0)
 		if err != nil {
 			t.Fatal(err)
 		}
+		port.WritePackets([]Addr{peer, far}, [][]byte{nil, nil})
+		e := h.Echo(func(r EchoReply) {
+			if r.To != far || r.Sequence != 7 || (r.Report == nil) != (scmp[0] == scmpEchoReply) {
+				t.Errorf("echo reply %+v", r)
+			}
+		})
+		clear(e.cookie[:])
+		if err := e.Request(Addr{IA: far.IA, Host: far.Host, Path: far.Path}, 7, 9); err != nil {
+			t.Fatal(err)
+		}
+		u.packets = nil
 		port.receiver = &receiver{deliver: func(from []Addr, packets [][]byte) error {
 			for i := range from {
 				q, ok := p.Quote()
-				if !ok || packets[i] != nil || from[i].Host != q.DstHost() || q.SrcHost() != v4a {
-					t.Errorf("report about %s", from[i])
+				if !ok || packets[i] != nil || scmp[0] != scmpUnreachable || from[i].Host != q.DstHost() || q.SrcHost() != v4a {
+					t.Errorf("nil packet of %s", from[i])
 				}
 			}
 			return nil

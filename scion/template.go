@@ -14,6 +14,7 @@ type template struct {
 	header []byte
 	udp    int // where the UDP header begins
 	sum    uint64
+	hops   uint64 // hash of the hop fields
 }
 
 func newTemplate(from, to Addr) (*template, error) {
@@ -26,6 +27,7 @@ func newTemplate(from, to Addr) (*template, error) {
 	clear(header[t.udp+4:]) // length, checksum
 	addresses := header[addrOffset : t.udp-to.Path.Len()]
 	t.sum = addSum(pseudoSum(addresses, uint8(ProtocolUDP), 0), header[t.udp:])
+	t.hops = to.Path.hash()
 	return t, nil
 }
 
@@ -48,10 +50,20 @@ type templates struct {
 	mu     sync.Mutex // guards what follows
 	local  *Addr      // whose headers these are
 	header generations[Addr, *template]
+	sent   generations[sentTo, *Path] // the same, to be found by what is quoted
+}
+
+// A sentTo is what stays of an address and its path in a packet under way.
+type sentTo struct {
+	to   Addr   // without its path
+	hops uint64 // hash of the hop fields
 }
 
 func newTemplates() templates {
-	return templates{header: newGenerations[Addr, *template](maxTemplates)}
+	return templates{
+		header: newGenerations[Addr, *template](maxTemplates),
+		sent:   newGenerations[sentTo, *Path](maxTemplates),
+	}
 }
 
 // get returns the headers from a port of local to an address. Number 0 is the
@@ -60,9 +72,14 @@ func (ts *templates) get(local *Addr, number uint16, to Addr) (*template, error)
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	if ts.local != local {
-		ts.local, ts.header = local, newGenerations[Addr, *template](maxTemplates)
+		ts.local = local
+		ts.header, ts.sent = newGenerations[Addr, *template](maxTemplates), newGenerations[sentTo, *Path](maxTemplates)
 	}
-	if t, ok := ts.header.get(to); ok {
+	if t, ok := ts.header.young[to]; ok {
+		return t, nil
+	}
+	if t, ok := ts.header.old[to]; ok {
+		ts.put(to, t)
 		return t, nil
 	}
 	if to.Path == nil && to.IA != local.IA {
@@ -76,6 +93,23 @@ func (ts *templates) get(local *Addr, number uint16, to Addr) (*template, error)
 	if err != nil {
 		return nil, err
 	}
-	ts.header.put(to, t)
+	ts.put(to, t)
 	return t, nil
+}
+
+// put keeps a template. Both maps grow old together.
+func (ts *templates) put(to Addr, t *template) {
+	ts.header.put(to, t)
+	ts.sent.put(sentTo{to.Origin(), t.hops}, to.Path)
+}
+
+// sentOn returns the path of packets that local has sent to an address without
+// one. It is not ok if there were none lately on a path with such hop fields.
+func (ts *templates) sentOn(local *Addr, to Addr, hops uint64) (*Path, bool) {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	if ts.local != local {
+		return nil, false
+	}
+	return ts.sent.get(sentTo{to, hops})
 }
