@@ -2,10 +2,8 @@ package snapproxy
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -21,14 +19,12 @@ const (
 	// snapKeepalive keeps the SNAP from starting handshakes of its own (it does
 	// after 15 s of silence) and holds NAT bindings.
 	snapKeepalive = 10 * time.Second
-	// resolveInterval is how often the name of a SNAP that does not answer is
-	// looked up again.
-	resolveInterval = 5 * time.Second
 	// foreignBurst is the largest burst that a SNAP which may not be ours takes
 	// whole: the Rust gateway receives into buffers of this size.
 	foreignBurst = 9216
 	// The largest SCION packets that the outer tunnel carries in a datagram of
-	// 1,500 bytes, over IPv4 and IPv6.
+	// 1,500 bytes, over IPv4 and IPv6. Without a tunnel they are larger by its
+	// overhead, which nothing needs.
 	outerMTU4 = 1440
 	outerMTU6 = 1420
 )
@@ -37,46 +33,92 @@ const (
 // ENETDOWN.
 var errTunnelDown = fmt.Errorf("tunnel down: %w", syscall.ENETDOWN)
 
-// An attachment is a host's tunnel to a SNAP, as the underlay of a SCION host.
-// It binds its socket and resolves the SNAP when it runs.
+// An attachment is how a host is attached to SCION, as its underlay: a tunnel
+// to a SNAP, one after the other if need be, or the routers of its AS. It binds
+// its socket when it runs.
 type attachment struct {
-	snap    string // HOST:PORT
-	snapKey snaptun.PublicKey
-	key     snaptun.PrivateKey
-	bind    netip.AddrPort // zero: any address and port
-	logger  *slog.Logger
-	timers  snaptun.Timers
-	notify  func(tunnel.Status) // called in order, without locks
+	cfg    NetworkConfig
+	key    snaptun.PrivateKey
+	logger *slog.Logger
+	timers snaptun.Timers
+	notify func(attached) // called in order, without locks
+	lookup *pathLookup
 
-	conn atomic.Pointer[tunnel.Conn[netip.AddrPort]]
-	down chan struct{} // has an element when the tunnel went down
+	below atomic.Pointer[below]
+	down  chan struct{} // has an element when the tunnel went down
+	six   atomic.Bool   // the underlay is IPv6
 
 	mu      sync.Mutex // guards what follows
-	problem error      // why the SNAP's name gives no address
-	peer    netip.AddrPort
+	problem error      // why there is nothing to attach to
+	using   string     // the SNAP that is asked to answer, for a person
+}
+
+// attached is the state of an attachment.
+type attached struct {
+	up    bool
+	local scion.Addr // if up: the host's address
+	via   string     // what it is attached to, for a person
+}
+
+// below is what an attachment writes to at the moment.
+type below struct {
+	scion.Underlay
+	counters func() map[string]uint64
 }
 
 var _ scion.Underlay = (*attachment)(nil)
 
-// Run attaches to the SNAP and stays attached until ctx ends.
+func newAttachment(cfg NetworkConfig, key snaptun.PrivateKey, logger *slog.Logger, timers snaptun.Timers, notify func(attached)) (*attachment, error) {
+	a := &attachment{cfg: cfg, key: key, logger: logger, timers: timers, notify: notify, down: make(chan struct{}, 1)}
+	var err error
+	a.lookup, err = newPathLookup(cfg, logger)
+	return a, err
+}
+
+// Run attaches and stays attached until ctx ends.
 func (a *attachment) Run(ctx context.Context, deliver func(packets [][]byte) error) error {
-	peer, err := a.firstPeer(ctx)
+	switch {
+	case a.cfg.Direct:
+		return a.runDirect(ctx, deliver)
+	case len(a.cfg.EndhostAPIs) > 0:
+		return a.runOffered(ctx, deliver)
+	default:
+		return a.runNamed(ctx, deliver)
+	}
+}
+
+// WritePackets sends SCION packets to what the host is attached to.
+func (a *attachment) WritePackets(packets [][]byte) (int, error) {
+	b := a.below.Load()
+	if b == nil {
+		return 0, errTunnelDown
+	}
+	return b.WritePackets(packets)
+}
+
+// mtu returns the largest SCION packet that the attachment carries.
+func (a *attachment) mtu() int {
+	if a.six.Load() {
+		return outerMTU6
+	}
+	return outerMTU4
+}
+
+// A snapTarget is a SNAP to attach to.
+type snapTarget struct {
+	name string // for a person
+	key  snaptun.PublicKey
+	ia   scion.IA
+	addr netip.AddrPort
+}
+
+// runTunnel runs a tunnel to a SNAP until ctx ends or beside returns an error.
+func (a *attachment) runTunnel(ctx context.Context, t snapTarget, deliver func([][]byte) error, beside func(context.Context, *tunnel.Conn[netip.AddrPort]) error) error {
+	udp, err := a.listen(t.addr.Addr())
 	if err != nil {
 		return err
 	}
-	bind := a.bind
-	if !bind.IsValid() {
-		bind = netip.AddrPortFrom(netip.IPv4Unspecified(), 0)
-		if peer.Addr().Is6() {
-			bind = netip.AddrPortFrom(netip.IPv6Unspecified(), 0)
-		}
-	}
-	udp, err := tunnel.ListenUDP(bind, tunnel.UDPConfig{Logger: a.logger, CoalesceLimit: foreignBurst})
-	if err != nil {
-		return fmt.Errorf("bind %s: %w", bind, err)
-	}
 	defer udp.Close()
-	a.logger.Debug("socket bound", "local", udp.LocalAddr())
 	conn, err := tunnel.NewConn(tunnel.ConnConfig[netip.AddrPort]{
 		Config: tunnel.Config[netip.AddrPort]{
 			Carrier:    udp,
@@ -85,142 +127,95 @@ func (a *attachment) Run(ctx context.Context, deliver func(packets [][]byte) err
 			Logger:     a.logger,
 			Timers:     a.timers,
 		},
-		PeerKey: a.snapKey,
-		Peer:    peer,
-		Notify:  a.changed,
+		PeerKey: t.key,
+		Peer:    t.addr,
+		Notify:  func(s tunnel.Status) { a.changed(t, s) },
 	})
 	if err != nil {
 		return err
 	}
-	a.conn.Store(conn)
-	defer a.conn.Store(nil)
+	a.below.Store(&below{conn, conn.Counters})
+	defer a.below.Store(nil)
 
 	g := newGroup(ctx)
 	g.Go(func() error { return conn.Run(g.ctx, deliver) })
-	g.Go(func() error { a.follow(g.ctx, conn); return nil })
+	g.Go(func() error { return beside(g.ctx, conn) })
 	return g.wait()
 }
 
-// WritePackets sends SCION packets to the SNAP.
-func (a *attachment) WritePackets(packets [][]byte) (int, error) {
-	conn := a.conn.Load()
-	if conn == nil {
-		return 0, errTunnelDown
+// listen binds the local socket, of the family of what is to be reached.
+func (a *attachment) listen(towards netip.Addr) (*tunnel.UDP, error) {
+	bind := a.cfg.Bind
+	if !bind.IsValid() {
+		bind = netip.AddrPortFrom(netip.IPv4Unspecified(), 0)
+		if towards.Is6() {
+			bind = netip.AddrPortFrom(netip.IPv6Unspecified(), 0)
+		}
 	}
-	return conn.WritePackets(packets)
+	a.six.Store(towards.Is6())
+	udp, err := tunnel.ListenUDP(bind, tunnel.UDPConfig{Logger: a.logger, CoalesceLimit: foreignBurst})
+	if err != nil {
+		return nil, &bindError{fmt.Errorf("bind %s: %w", bind, err)}
+	}
+	a.logger.Debug("socket bound", "local", udp.LocalAddr())
+	return udp, nil
 }
 
-// mtu returns the largest SCION packet that the attachment carries.
-func (a *attachment) mtu() int {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.peer.Addr().Is6() {
-		return outerMTU6
-	}
-	return outerMTU4
-}
+// A bindError is that of a local address, which no other SNAP would cure.
+type bindError struct{ error }
 
-func (a *attachment) changed(s tunnel.Status) {
+func (e *bindError) Unwrap() error { return e.error }
+
+func (a *attachment) changed(t snapTarget, s tunnel.Status) {
 	if !s.Up {
-		select {
-		case a.down <- struct{}{}:
-		default:
-		}
-	}
-	a.notify(s)
-}
-
-// firstPeer resolves the SNAP's name, again and again until it has an address.
-func (a *attachment) firstPeer(ctx context.Context) (netip.AddrPort, error) {
-	for {
-		peer, err := a.resolve(ctx)
-		if err == nil {
-			a.mu.Lock()
-			a.peer = peer
-			a.mu.Unlock()
-			return peer, nil
-		}
-		a.logger.Warn("SNAP has no address", "error", err)
-		select {
-		case <-ctx.Done():
-			return netip.AddrPort{}, nil
-		case <-time.After(resolveInterval):
-		}
-	}
-}
-
-// follow looks the SNAP up again while it does not answer.
-func (a *attachment) follow(ctx context.Context, conn *tunnel.Conn[netip.AddrPort]) {
-	if _, err := netip.ParseAddrPort(a.snap); err == nil {
+		a.wentDown()
+		a.notify(attached{via: t.name})
 		return
 	}
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-a.down:
-		}
-		for ctx.Err() == nil && !conn.Status().Up {
-			if peer, err := a.resolve(ctx); err == nil && peer != a.peer {
-				a.logger.Info("SNAP moved", "address", peer)
-				a.mu.Lock()
-				a.peer = peer
-				a.mu.Unlock()
-				conn.SetPeer(peer)
-			}
-			select {
-			case <-ctx.Done():
-			case <-time.After(resolveInterval):
-			}
-		}
+	local := scion.Addr{IA: t.ia, Host: s.Assigned.Addr(), Port: s.Assigned.Port()}
+	a.notify(attached{up: true, local: local, via: t.name})
+}
+
+func (a *attachment) wentDown() {
+	select {
+	case a.down <- struct{}{}:
+	default:
 	}
 }
 
-// resolve returns the SNAP's address, of the family of the socket once there
-// is one.
-func (a *attachment) resolve(ctx context.Context) (netip.AddrPort, error) {
-	peer, err := a.lookup(ctx)
+// blame notes why there is nothing to attach to, nil if there is.
+func (a *attachment) blame(err error) {
 	a.mu.Lock()
+	defer a.mu.Unlock()
 	a.problem = err
-	a.mu.Unlock()
-	return peer, err
 }
 
-func (a *attachment) lookup(ctx context.Context) (netip.AddrPort, error) {
-	host, service, err := net.SplitHostPort(a.snap)
-	if err != nil {
-		return netip.AddrPort{}, err
-	}
-	port, err := net.DefaultResolver.LookupPort(ctx, "udp", service)
-	if err != nil {
-		return netip.AddrPort{}, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, 2*resolveInterval)
-	defer cancel()
-	addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
-	if err != nil {
-		return netip.AddrPort{}, err
-	}
-	family := a.bind.Addr()
-	if a.peer.IsValid() {
-		family = a.peer.Addr()
-	}
-	for _, ip := range addrs {
-		ip = ip.Unmap()
-		if !family.IsValid() || ip.Is4() == family.Is4() {
-			return netip.AddrPortFrom(ip, uint16(port)), nil
-		}
-	}
-	return netip.AddrPort{}, errors.New("lookup " + host + ": no address of the socket's family")
+// try notes which SNAP is asked.
+func (a *attachment) try(name string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.using, a.problem = name, nil
 }
 
-// silence says why the SNAP does not answer, as far as one can know.
+// silence says why nothing answers, as far as one can know.
 func (a *attachment) silence() string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.problem != nil {
-		return fmt.Sprintf("the SNAP cannot be found: %v", a.problem)
+	switch {
+	case a.problem != nil:
+		return a.problem.Error()
+	case a.using == "":
+		return "not attached yet"
+	case len(a.cfg.EndhostAPIs) > 0:
+		return fmt.Sprintf("the SNAP %s has registered the key but does not answer", a.using)
 	}
 	return fmt.Sprintf("the SNAP %s does not answer: is it running, is --snap-key its key, and is %s in its authorized keys?",
-		a.snap, a.key.PublicKey())
+		a.using, a.key.PublicKey())
+}
+
+// addCounters adds those of the tunnel or routers, once there are some.
+func (a *attachment) addCounters(c map[string]uint64) {
+	if b := a.below.Load(); b != nil {
+		addCounters(c, "outer_", b.counters())
+	}
 }

@@ -20,17 +20,17 @@ import (
 
 // ClientConfig configures a Client.
 type ClientConfig struct {
-	// SNAP is the HOST:PORT of the SNAP to attach to, SNAPKey its public key,
-	// and IA the ISD-AS it belongs to.
-	SNAP    string
-	SNAPKey snaptun.PublicKey
-	IA      scion.IA
+	NetworkConfig
 	// PrivateKey is the client's static key, towards SNAP and exit. If zero, a
 	// fresh one is drawn, which nobody has authorized yet.
 	PrivateKey snaptun.PrivateKey
 	// Exit is the exit's SCION address and ExitKey its public key.
 	Exit    scion.Addr
 	ExitKey snaptun.PublicKey
+	// ExitName is the HOST:PORT of the exit if Exit is zero. Names looks it up,
+	// again and again while the exit does not answer.
+	ExitName string
+	Names    *Names
 	// Users checks the user of a proxy connection, as socks.Users.Valid does.
 	// If nil, none is asked for.
 	Users func(name, password string) bool
@@ -61,6 +61,7 @@ type Client struct {
 	att    *attachment
 	host   *scion.Host
 	inner  *tunnel.Conn[scion.Addr]
+	paths  *exitPaths
 	stack  *netstack.Stack
 	names  *resolver
 	http   *httpconnect.Server
@@ -69,6 +70,7 @@ type Client struct {
 	group  *group // what Run runs in; set by it before any tunnel can change
 
 	counters clientCounters
+	foreign  atomic.Uint64 // SCMP errors about packets that were not ours
 
 	mu      sync.Mutex // guards what follows; never held while calling out
 	outerUp bool
@@ -106,16 +108,18 @@ func NewClient(cfg ClientConfig) (*Client, error) {
 	c.limits = newLimits(cfg.MaxConnections, cfg.MaxPerUser)
 	c.up, c.drop = context.WithCancelCause(context.Background())
 	c.drop(errTunnelDown)
-	c.att = &attachment{
-		snap: cfg.SNAP, snapKey: cfg.SNAPKey, key: cfg.PrivateKey,
-		logger: c.logger, timers: cfg.timers, notify: c.outerChanged, down: make(chan struct{}, 1),
+	var err error
+	if c.att, err = newAttachment(cfg.NetworkConfig, cfg.PrivateKey, c.logger, cfg.timers, c.outerChanged); err != nil {
+		return nil, err
 	}
-	c.host = scion.NewHost(scion.HostConfig{Underlay: c.att, Logger: c.logger})
+	c.host = scion.NewHost(scion.HostConfig{Underlay: c.att, Report: c.report, Logger: c.logger})
 	port, err := c.host.Listen(0)
 	if err != nil {
 		return nil, err
 	}
-	budget := frameBudget{host: c.host, att: c.att}
+	c.paths = newExitPaths(cfg.Exit)
+	budget := frameBudget{host: c.host, att: c.att, mtu: c.paths.mtu}
+	c.paths.lookup, c.paths.policy, c.paths.logger, c.paths.overhead = c.att.lookup, cfg.PathPolicy, c.logger, budget.overhead
 	c.inner, err = tunnel.NewConn(tunnel.ConnConfig[scion.Addr]{
 		Config: tunnel.Config[scion.Addr]{
 			Carrier: port, PrivateKey: cfg.PrivateKey, Keepalive: innerKeepalive,
@@ -124,13 +128,16 @@ func NewClient(cfg ClientConfig) (*Client, error) {
 		PeerKey: cfg.ExitKey,
 		Peer:    cfg.Exit,
 		Origin:  scion.Addr.Origin,
+		Route:   c.paths.route,
+		Heard:   c.paths.heardOn,
 		Notify:  c.innerChanged,
 	})
 	if err != nil {
 		return nil, err
 	}
+	c.paths.suspect, c.paths.found = c.inner.Initiate, c.inner.Initiate
 	addr := innerAddr(c.PublicKey(), drawProcess())
-	link := &clientLink{conn: c.inner, budget: budget, exit: cfg.Exit}
+	link := &clientLink{conn: c.inner, budget: budget, paths: c.paths}
 	c.stack, err = netstack.New(netstack.Config{Addr: addr, Link: link, Logger: c.logger})
 	if err != nil {
 		return nil, err
@@ -155,6 +162,10 @@ func (c *Client) Run(ctx context.Context) error {
 	g := newGroup(ctx)
 	c.group = g
 	runStacked(g, c.host.Run, c.stack.Run)
+	g.Go(func() error { return c.paths.run(g.ctx) })
+	if c.cfg.ExitName != "" {
+		g.Go(func() error { c.findExit(g.ctx); return nil })
+	}
 	defer context.AfterFunc(g.ctx, func() {
 		c.mu.Lock()
 		c.drop(net.ErrClosed)
@@ -169,37 +180,83 @@ func (c *Client) Silent() string {
 	c.mu.Lock()
 	outer, inner := c.outerUp, c.innerUp
 	c.mu.Unlock()
+	_, exit := c.paths.ends()
 	switch {
 	case !outer:
 		return c.att.silence()
-	case !inner:
-		return fmt.Sprintf("the exit %s does not answer: is it running, is --exit-key its key, and is %s in its authorized keys?",
-			c.cfg.Exit, c.PublicKey())
+	case inner:
+		return ""
+	case !exit.Host.IsValid():
+		return fmt.Sprintf("the exit %s has no address yet", c.cfg.ExitName)
 	}
-	return ""
+	if err := c.paths.err(); err != nil {
+		return err.Error()
+	}
+	return fmt.Sprintf("the exit %s does not answer: is it running, is --exit-key its key, and is %s in its authorized keys?",
+		exit, c.PublicKey())
 }
 
-func (c *Client) outerChanged(s tunnel.Status) {
-	if s.Up {
+func (c *Client) outerChanged(s attached) {
+	if s.up {
 		before := c.host.Local()
-		c.host.SetLocal(scion.Addr{IA: c.cfg.IA, Host: s.Assigned.Addr(), Port: s.Assigned.Port()})
-		c.logger.Info("tunnel to the SNAP up", "snap", c.cfg.SNAP, "address", c.host.Local())
+		c.host.SetLocal(s.local)
+		c.paths.setSource(s.local.IA)
+		c.logger.Info("tunnel to the SNAP up", "snap", s.via, "address", c.host.Local())
 		if before != c.host.Local() || !c.inner.Status().Up {
 			c.inner.Initiate()
 		}
 	} else {
-		c.group.logDown(c.logger, "tunnel to the SNAP down", "snap", c.cfg.SNAP)
+		c.group.logDown(c.logger, "tunnel to the SNAP down", "snap", s.via)
 	}
-	c.changed(func() { c.outerUp = s.Up })
+	c.changed(func() { c.outerUp = s.up })
+}
+
+// report takes an SCMP error, which anybody may have made up, unless it quotes
+// what the inner tunnel has sent.
+func (c *Client) report(r scion.Report) {
+	if !c.inner.Sent(r.Payload) {
+		c.foreign.Add(1)
+		return
+	}
+	c.paths.report(r)
+}
+
+// findExit looks up where the exit is, at first and while it does not answer.
+func (c *Client) findExit(ctx context.Context) {
+	for ; ctx.Err() == nil; pause(ctx, resolveInterval) {
+		c.mu.Lock()
+		known := c.innerUp
+		c.mu.Unlock()
+		if known {
+			continue
+		}
+		exit, err := c.cfg.Names.LookupPort(ctx, c.cfg.ExitName)
+		if err != nil {
+			c.logger.Warn("exit has no address", "error", err)
+			continue
+		}
+		if _, before := c.paths.ends(); exit[0] != before {
+			c.logger.Info("exit found", "exit", exit[0])
+			c.paths.setExit(exit[0])
+			c.inner.SetPeer(exit[0])
+		}
+	}
 }
 
 func (c *Client) innerChanged(s tunnel.Status) {
 	if s.Up {
-		c.logger.Info("tunnel to the exit up", "exit", c.cfg.Exit)
+		c.logger.Info("tunnel to the exit up", "exit", c.exitName())
 	} else {
-		c.group.logDown(c.logger, "tunnel to the exit down", "exit", c.cfg.Exit)
+		c.group.logDown(c.logger, "tunnel to the exit down", "exit", c.exitName())
 	}
 	c.changed(func() { c.innerUp = s.Up })
+}
+
+func (c *Client) exitName() string {
+	if c.cfg.ExitName != "" {
+		return c.cfg.ExitName
+	}
+	return c.cfg.Exit.String()
 }
 
 func (c *Client) changed(set func()) {
@@ -243,16 +300,19 @@ func (c *Client) while(ctx context.Context) (context.Context, context.CancelFunc
 type clientLink struct {
 	conn   *tunnel.Conn[scion.Addr]
 	budget frameBudget
-	exit   scion.Addr
+	paths  *exitPaths
 }
 
 var _ netstack.Link = (*clientLink)(nil)
 
 func (l *clientLink) Run(ctx context.Context, deliver func(packets [][]byte) error) error {
-	return l.conn.Run(ctx, deliver)
+	return l.conn.Run(ctx, func(packets [][]byte) error {
+		l.paths.heard(packets)
+		return deliver(packets)
+	})
 }
 func (l *clientLink) WritePackets(packets [][]byte) (int, error) { return l.conn.WritePackets(packets) }
-func (l *clientLink) MTU(netip.Addr) int                         { return l.budget.packet(l.exit) }
+func (l *clientLink) MTU(netip.Addr) int                         { return l.budget.packet(l.paths.best()) }
 
 // cause replaces an error that a cancelled context brought about by the reason
 // for which it was cancelled.

@@ -37,17 +37,11 @@ func (c *Client) Counters() map[string]uint64 {
 		"socks_datagrams_unresolved":  c.counters.unresolvedDatagrams.Load(),
 		"socks_datagrams_undelivered": c.counters.undeliveredDatagrams.Load(),
 	}
+	m["scmp_foreign"] = c.foreign.Load()
 	c.att.addCounters(m)
 	addCounters(m, "inner_", c.inner.Counters())
 	addCounters(m, "stack_", c.stack.Counters())
 	return m
-}
-
-// addCounters adds those of the tunnel to the SNAP, once there is one.
-func (a *attachment) addCounters(c map[string]uint64) {
-	if conn := a.conn.Load(); conn != nil {
-		addCounters(c, "outer_", conn.Counters())
-	}
 }
 
 func addCounters(dst map[string]uint64, prefix string, src map[string]uint64) {

@@ -19,19 +19,12 @@ import (
 
 // ExitConfig configures an Exit.
 type ExitConfig struct {
-	// SNAP is the HOST:PORT of the SNAP to attach to, SNAPKey its public key,
-	// and IA the ISD-AS it belongs to.
-	SNAP    string
-	SNAPKey snaptun.PublicKey
-	IA      scion.IA
+	NetworkConfig
 	// PrivateKey is the exit's static key, towards the SNAP and its clients.
 	PrivateKey snaptun.PrivateKey
 	// Authorize reports whether a client's key may use the exit. It is asked
 	// for every packet in both directions and must not block.
 	Authorize func(key snaptun.PublicKey, now time.Time) bool
-	// Bind is the local UDP address; its port is the exit's SCION port where no
-	// NAT is between exit and SNAP. If zero, any address and port.
-	Bind netip.AddrPort
 	// Allow opens ranges of targets, Deny closes them; the longest prefix wins.
 	// Without them only globally reachable addresses that are not the host's
 	// own are dialled. Loopback, link-local and metadata addresses are opened
@@ -87,16 +80,15 @@ func NewExit(cfg ExitConfig) (*Exit, error) {
 		names[demoName] = inner
 	}
 	e.names = newNameService(cfg.Resolver, e.policy, names)
-	e.att = &attachment{
-		snap: cfg.SNAP, snapKey: cfg.SNAPKey, key: cfg.PrivateKey, bind: cfg.Bind,
-		logger: e.logger, timers: cfg.timers, notify: e.attachmentChanged, down: make(chan struct{}, 1),
+	if e.att, err = newAttachment(cfg.NetworkConfig, cfg.PrivateKey, e.logger, cfg.timers, e.attachmentChanged); err != nil {
+		return nil, err
 	}
 	e.host = scion.NewHost(scion.HostConfig{Underlay: e.att, Logger: e.logger})
 	port, err := e.host.Listen(0)
 	if err != nil {
 		return nil, err
 	}
-	budget := frameBudget{host: e.host, att: e.att}
+	budget := frameBudget{host: e.host, att: e.att, mtu: func(*scion.Path) int { return replyMTU }}
 	listener, err := tunnel.NewListener(tunnel.ListenerConfig[scion.Addr]{
 		Config: tunnel.Config[scion.Addr]{
 			Carrier: port, PrivateKey: cfg.PrivateKey, FrameSize: budget.frame, Logger: e.logger, Timers: cfg.timers,
@@ -166,20 +158,20 @@ func (e *Exit) Run(ctx context.Context) error {
 	return g.wait()
 }
 
-func (e *Exit) attachmentChanged(s tunnel.Status) {
-	if !s.Up {
-		e.group.logDown(e.logger, "tunnel to the SNAP down", "snap", e.cfg.SNAP)
+func (e *Exit) attachmentChanged(s attached) {
+	if !s.up {
+		e.group.logDown(e.logger, "tunnel to the SNAP down", "snap", s.via)
 		return
 	}
 	before := e.host.Local()
-	e.host.SetLocal(scion.Addr{IA: e.cfg.IA, Host: s.Assigned.Addr(), Port: s.Assigned.Port()})
+	e.host.SetLocal(s.local)
 	if now := e.host.Local(); now != before {
 		e.logger.Info("exit attached", "address", now, "public_key", e.PublicKey())
 		if before.Port != 0 {
 			e.logger.Warn("the exit's address changed: clients that know the old one do not find it", "before", before)
 		}
 	} else {
-		e.logger.Info("tunnel to the SNAP up", "snap", e.cfg.SNAP)
+		e.logger.Info("tunnel to the SNAP up", "snap", s.via)
 	}
 	e.attached.Do(func() { close(e.ready) })
 }
@@ -197,22 +189,3 @@ func appendSCIONAddr(b []byte, a scion.Addr) []byte {
 	}
 	return appendAddrPort(b, netip.AddrPortFrom(a.Host, a.Port))
 }
-
-// A frameBudget says how much fits one frame of the inner tunnel (DESIGN
-// §4.6): what the outer tunnel carries less the SCION header, UDP (8), the
-// data message (32) and, for packets, the frame header (16).
-type frameBudget struct {
-	host *scion.Host
-	att  *attachment
-}
-
-const (
-	udpHeader   = 8
-	frameHeader = 16
-)
-
-func (b frameBudget) frame(to scion.Addr) int {
-	return b.att.mtu() - b.host.HeaderSize(to) - udpHeader - snaptun.Overhead
-}
-
-func (b frameBudget) packet(to scion.Addr) int { return b.frame(to) - frameHeader }

@@ -149,7 +149,7 @@ func (l *exitLink) WritePackets(packets [][]byte) (int, error) {
 // MTU returns the largest IP packet that reaches dst in one frame.
 func (l *exitLink) MTU(dst netip.Addr) int {
 	if p := l.lookup(dst); p != nil {
-		return l.budget.packet(p.Origin())
+		return l.budget.packet(l.listener.Route(p.Origin()))
 	}
 	return l.budget.packet(scion.Addr{IA: l.budget.host.Local().IA, Host: l.budget.host.Local().Host})
 }

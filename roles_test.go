@@ -55,7 +55,8 @@ func startNet(t testing.TB, timers snaptun.Timers, alter func(*ExitConfig)) *tes
 	}
 	run(t, n.snap.Run)
 	cfg := ExitConfig{
-		SNAP: n.snap.Addr().String(), SNAPKey: n.snap.PublicKey(), IA: ia, PrivateKey: newKey(t), Authorize: everybody,
+		NetworkConfig: NetworkConfig{SNAP: n.snap.Addr().String(), SNAPKey: n.snap.PublicKey(), IA: ia},
+		PrivateKey:    newKey(t), Authorize: everybody,
 		Allow: prefixes("127.0.0.0/8", "::1/128"), timers: timers,
 		Page: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "page") }),
 	}
@@ -75,8 +76,9 @@ func startNet(t testing.TB, timers snaptun.Timers, alter func(*ExitConfig)) *tes
 func (n *testNet) startClient(t testing.TB, key snaptun.PrivateKey, timers snaptun.Timers) *Client {
 	t.Helper()
 	c, err := NewClient(ClientConfig{
-		SNAP: n.snap.Addr().String(), SNAPKey: n.snap.PublicKey(), IA: n.exit.Addr().IA, PrivateKey: key,
-		Exit: n.exit.Addr(), ExitKey: n.exit.PublicKey(), timers: timers,
+		NetworkConfig: NetworkConfig{SNAP: n.snap.Addr().String(), SNAPKey: n.snap.PublicKey(), IA: n.exit.Addr().IA},
+		PrivateKey:    key,
+		Exit:          n.exit.Addr(), ExitKey: n.exit.PublicKey(), timers: timers,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -346,7 +348,7 @@ func TestDialWithoutTunnel(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ln.Close()
-	c, err := NewClient(ClientConfig{SNAP: "127.0.0.1:9", SNAPKey: newKey(t).PublicKey(), ExitKey: newKey(t).PublicKey(),
+	c, err := NewClient(ClientConfig{NetworkConfig: NetworkConfig{SNAP: "127.0.0.1:9", SNAPKey: newKey(t).PublicKey(), IA: 1}, ExitKey: newKey(t).PublicKey(),
 		Exit: scion.Addr{IA: 1, Host: netip.MustParseAddr("127.0.0.1"), Port: 1}})
 	if err != nil {
 		t.Fatal(err)

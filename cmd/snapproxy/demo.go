@@ -94,16 +94,16 @@ func (o *demoOptions) open(logger *slog.Logger) (*demo, error) {
 		return nil, err
 	}
 	d.exit, err = snapproxy.NewExit(snapproxy.ExitConfig{
-		SNAP: d.snap.Addr().String(), SNAPKey: d.snap.PublicKey(), IA: ia, PrivateKey: exitKey, Bind: loopback,
-		Authorize: only(clientKey.PublicKey()), Allow: o.allow, Page: http.HandlerFunc(demoPage),
+		NetworkConfig: snapproxy.NetworkConfig{SNAP: d.snap.Addr().String(), SNAPKey: d.snap.PublicKey(), IA: ia, Bind: loopback},
+		PrivateKey:    exitKey, Authorize: only(clientKey.PublicKey()), Allow: o.allow, Page: http.HandlerFunc(demoPage),
 		Logger: logger.With("role", "exit"),
 	})
 	if err != nil {
 		return nil, err
 	}
 	d.client = snapproxy.ClientConfig{
-		SNAP: d.snap.Addr().String(), SNAPKey: d.snap.PublicKey(), IA: ia, PrivateKey: clientKey,
-		ExitKey: exitKey.PublicKey(), Logger: logger.With("role", "client"),
+		NetworkConfig: snapproxy.NetworkConfig{SNAP: d.snap.Addr().String(), SNAPKey: d.snap.PublicKey(), IA: ia},
+		PrivateKey:    clientKey, ExitKey: exitKey.PublicKey(), Logger: logger.With("role", "client"),
 	}
 	d.proxy, err = o.bind(logger, o.credential(), &d.client)
 	return d, err

@@ -39,17 +39,17 @@ tunnel for it, 126 if it could not be run and 127 if it was not found.`,
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			logger := o.logger(cmd)
-			if err := require(cmd.Flags(), append(attachFlags, "exit", "exit-key")...); err != nil {
+			cfg, err := o.config(logger)
+			if err != nil {
 				return err
 			}
 			if err := findCommand(args[0]); err != nil {
 				return err
 			}
-			key, err := clientKey(cmd.Flags(), nil, logger)
-			if err != nil {
+			if cfg.PrivateKey, err = clientKey(cmd.Flags(), nil, logger); err != nil {
 				return noTunnel(err)
 			}
-			p, err := o.openProxy(o.config(key, logger), o.credential())
+			p, err := o.openProxy(cfg, o.credential())
 			if err != nil {
 				return noTunnel(err)
 			}

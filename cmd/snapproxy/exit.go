@@ -12,24 +12,8 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/snapproxy/snapproxy"
-	"github.com/snapproxy/snapproxy/scion"
 	"github.com/snapproxy/snapproxy/tunnel/snaptun"
 )
-
-// attachOptions are the flags that name the SNAP to attach to: its ready line.
-type attachOptions struct {
-	snap    string
-	snapKey snaptun.PublicKey
-	ia      scion.IA
-}
-
-func (o *attachOptions) add(fs *pflag.FlagSet) {
-	addValue(fs, &o.snap, "snap", "HOST:PORT", "", "the SNAP to attach to", parseHostPort)
-	addValue(fs, &o.snapKey, "snap-key", "KEY", "", "public key of the SNAP", parsePublicKey)
-	addIA(fs, &o.ia)
-}
-
-var attachFlags = []string{"snap", "snap-key", "isd-as"}
 
 // exitOptions are the flags that make an exit.
 type exitOptions struct {
@@ -49,13 +33,13 @@ func addAllow(fs *pflag.FlagSet, to *[]netip.Prefix) {
 }
 
 // config is the configuration that the flags make.
-func (o *exitOptions) config(attach attachOptions, server serverOptions, key snaptun.PrivateKey, authorize authorization, logger *slog.Logger) snapproxy.ExitConfig {
+func (o *exitOptions) config(network snapproxy.NetworkConfig, server serverOptions, key snaptun.PrivateKey, authorize authorization, logger *slog.Logger) snapproxy.ExitConfig {
 	if o.bind.Port() == 0 {
 		logger.Warn("the exit's address changes when it is restarted: give --bind IP:PORT to keep it")
 	}
+	network.Bind = o.bind
 	return snapproxy.ExitConfig{
-		SNAP: attach.snap, SNAPKey: attach.snapKey, IA: attach.ia,
-		PrivateKey: key, Authorize: authorize, Bind: o.bind, Allow: o.allow, Deny: o.deny,
+		NetworkConfig: network, PrivateKey: key, Authorize: authorize, Allow: o.allow, Deny: o.deny,
 		HandshakeLimit: server.handshakeLimit, Logger: logger,
 	}
 }
@@ -73,7 +57,11 @@ func newExit() *cobra.Command {
 		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			logger := life.logger(cmd)
-			if err := require(cmd.Flags(), append(attachFlags, "authorized-keys")...); err != nil {
+			network, err := attach.network()
+			if err != nil {
+				return err
+			}
+			if err := require(cmd.Flags(), "authorized-keys"); err != nil {
 				return err
 			}
 			key, err := requiredPrivateKey(cmd.Flags(), cmd.InOrStdin(), logger)
@@ -84,7 +72,7 @@ func newExit() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			e, err := snapproxy.NewExit(exit.config(attach, server, key, keys.Authorized, logger))
+			e, err := snapproxy.NewExit(exit.config(network, server, key, keys.Authorized, logger))
 			if err != nil {
 				return err
 			}

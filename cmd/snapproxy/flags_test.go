@@ -20,28 +20,50 @@ const sampleKey = "hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo="
 
 // samples has a value for every flag, each another than its default.
 var samples = map[string]string{
-	"advertise":       "snap.example.org:30041",
-	"allow":           "10.0.0.0/8 fd00::/8",
-	"authorized-keys": "authorized_keys",
-	"bind":            "127.0.0.1:31000",
-	"deny":            "192.0.2.0/24",
-	"exit":            "1-ff00:0:110,127.0.0.1:31000",
-	"exit-key":        sampleKey,
-	"forward":         "2222=host.example.org:22 tcp:127.0.0.1:0=[2001:db8::1]:80",
-	"handshake-limit": "17",
-	"http":            "8080",
-	"insecure-open":   "true",
-	"isd-as":          "1-ff00:0:110",
-	"key":             "some.key",
-	"listen":          "127.0.0.1:30041",
-	"log-level":       "error",
-	"output":          "new.key",
-	"ready-file":      "ready.line",
-	"ready-timeout":   "17s",
-	"snap":            "127.0.0.1:30041",
-	"snap-key":        sampleKey,
-	"socks":           "[::1]:1081",
-	"users":           "users",
+	"api":              "127.0.0.1:30042",
+	"api-proxy":        "socks5://proxy.example.org:1080",
+	"as-hosts":         "10.0.0.0/8 fd00::/8",
+	"endhost-api":      "https://api.example.org/ http://127.0.0.1:8080/",
+	"hosts":            "hosts more.hosts",
+	"insecure-api":     "true",
+	"jwks":             "https://tokens.example.org/keys",
+	"path-policy":      "latency",
+	"revoked":          "revoked",
+	"snap-host":        "snap.example.org 192.0.2.1",
+	"tls-cert":         "cert.pem",
+	"tls-key":          "key.pem",
+	"token":            "some.token",
+	"token-command":    "./token",
+	"token-file":       "token",
+	"token-key":        "token.pub other.pub",
+	"topology":         "topology.json",
+	"underlay":         "udp",
+	"underlay-address": "127.0.0.2",
+	"advertise":        "snap.example.org:30041",
+	"allow":            "10.0.0.0/8 fd00::/8",
+	"authorized-keys":  "authorized_keys",
+	"bind":             "127.0.0.1:31000",
+	"deny":             "192.0.2.0/24",
+	"exit":             "1-ff00:0:110,127.0.0.1:31000",
+	"exit-key":         sampleKey,
+	"expires":          "90m",
+	"forward":          "2222=host.example.org:22 tcp:127.0.0.1:0=[2001:db8::1]:80",
+	"handshake-limit":  "17",
+	"http":             "8080",
+	"insecure-open":    "true",
+	"isd-as":           "1-ff00:0:110",
+	"key":              "some.key",
+	"listen":           "127.0.0.1:30041",
+	"log-level":        "error",
+	"output":           "new.key",
+	"ready-file":       "ready.line",
+	"ready-timeout":    "17s",
+	"signing-key":      "signing.key",
+	"snap":             "127.0.0.1:30041",
+	"snap-key":         sampleKey,
+	"socks":            "[::1]:1081",
+	"subject":          "alice",
+	"users":            "users",
 }
 
 // eachSetting calls f for every flag of every command that is a setting.
@@ -153,15 +175,19 @@ func TestEveryConfigFieldIsReached(t *testing.T) {
 	client.add(fs)
 	client.proxyOptions.add(fs, "127.0.0.1:0")
 	client.proxyOptions.addForwards(fs)
-	parse(t, fs, "socks", "http", "users", "forward")
+	parse(t, fs, append(append([]string{}, notNamed...), "socks", "http", "users", "forward", "hosts")...)
 	client.users = users
-	cfg := client.config(key, logger)
+	cfg, err := client.config(logger)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.PrivateKey = key
 	p, err := client.bind(logger, url.UserPassword("bob", "secret"), &cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	p.close()
-	allSet(t, cfg, "MaxConnections", "MaxPerUser")
+	allSet(t, cfg, "MaxConnections", "MaxPerUser", "ExitName")
 	for _, user := range []string{"ann", "bob"} {
 		if !cfg.Users(user, "secret") || cfg.Users(user, "other") {
 			t.Errorf("user %s is not told by the password", user)
@@ -179,11 +205,21 @@ func TestEveryConfigFieldIsReached(t *testing.T) {
 	server.add(fs)
 	exit.add(fs)
 	parse(t, fs)
-	allSet(t, snap.config(server, key, authorize, logger))
+	allSet(t, snap.config(server, key, authorize, logger), "Topology", "ASHosts", "UnderlayAddr")
 	fs = pflag.NewFlagSet("exit", pflag.ContinueOnError)
 	attach.add(fs)
-	parse(t, fs)
-	allSet(t, exit.config(attach, server, key, authorize, logger), "Resolver", "Page")
+	parse(t, fs, notNamed...)
+	network, err := attach.network()
+	if err != nil {
+		t.Fatal(err)
+	}
+	allSet(t, exit.config(network, server, key, authorize, logger), "Resolver", "Page")
+	allSet(t, cfg.NetworkConfig, "EndhostAPIs", "Token", "SNAPHosts", "APIProxy", "Direct", "Topology", "ASHosts")
+}
+
+// notNamed are the flags that do not go together with --snap.
+var notNamed = []string{
+	"endhost-api", "token", "token-file", "token-command", "snap-host", "api-proxy", "underlay", "topology", "as-hosts",
 }
 
 // allSet checks that no exported field of a configuration is zero but those named.

@@ -43,7 +43,7 @@ for others. Both have the key of --key, and both admit the authorized keys.`,
 			if err != nil {
 				return err
 			}
-			near := attachOptions{snap: beside(s.Addr(), exit.bind).String(), snapKey: own, ia: snap.ia}
+			near := snapproxy.NetworkConfig{SNAP: beside(s.Addr(), exit.bind).String(), SNAPKey: own, IA: snap.ia}
 			e, err := snapproxy.NewExit(exit.config(near, server, key, keys.Authorized, logger.With("role", "exit")))
 			if err != nil {
 				return err

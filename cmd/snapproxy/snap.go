@@ -22,12 +22,42 @@ type snapOptions struct {
 	ia        scion.IA
 	listen    netip.AddrPort
 	advertise string
+	topology  string
+	asHosts   []netip.Prefix
+	underlay  netip.Addr
+	flags     *pflag.FlagSet
 }
 
 func (o *snapOptions) add(fs *pflag.FlagSet) {
+	o.flags = fs
 	addIA(fs, &o.ia)
 	addValue(fs, &o.listen, "listen", "IP:PORT", "", "UDP address of the SNAP", parseAddrPort)
 	addValue(fs, &o.advertise, "advertise", "HOST:PORT", "", "where others reach the SNAP, for the ready line (default --listen)", parseHostPort)
+}
+
+// addTopology defines what connects a SNAP to the network of its AS.
+func (o *snapOptions) addTopology(fs *pflag.FlagSet) {
+	addValue(fs, &o.topology, "topology", "FILE", "", "topology.json of the AS: its routers and control service (default: the SNAP stands alone)", parseText)
+	addValue(fs, &o.underlay, "underlay-address", "IP", "", "address that routers deliver to (default that of --listen)", parseIP)
+	addASHosts(fs, &o.asHosts)
+}
+
+// check reads the topology, which names the AS as well.
+func (o *snapOptions) check() (*scion.Topology, error) {
+	t, err := readTopology(o.flags, o.topology)
+	ia := o.flags.Lookup("isd-as")
+	switch {
+	case err != nil:
+		return nil, err
+	case t == nil && (o.underlay.IsValid() || len(o.asHosts) > 0):
+		return nil, missing(o.flags.Lookup("topology"))
+	case t == nil:
+		return nil, require(o.flags, "isd-as", "listen")
+	case ia.Changed && o.ia != t.IA:
+		return nil, otherTopology(o.flags, o.ia, t.IA)
+	}
+	o.ia = t.IA
+	return t, require(o.flags, "listen")
 }
 
 func addIA(fs *pflag.FlagSet, to *scion.IA) {
@@ -51,40 +81,63 @@ func newSNAP() *cobra.Command {
 		life   lifecycle
 		snap   snapOptions
 		server serverOptions
+		api    apiOptions
 	)
 	cmd := &cobra.Command{
 		Use:   "snap",
 		Short: "Run a SNAP that clients and exits attach to",
-		Args:  noArgs,
+		Long: `Run a SNAP that clients and exits attach to.
+
+Keys are admitted that --authorized-keys lists, and with --api those that are
+registered with a token: see snapproxy token. With --topology the SNAP exchanges
+packets with the routers of its AS, and --api finds paths for its clients.`,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			logger := life.logger(cmd)
-			if err := require(cmd.Flags(), "isd-as", "listen", "authorized-keys"); err != nil {
+			topology, err := snap.check()
+			if err != nil {
+				return err
+			}
+			if err := api.check(server); err != nil {
 				return err
 			}
 			key, err := requiredPrivateKey(cmd.Flags(), cmd.InOrStdin(), logger)
 			if err != nil {
 				return err
 			}
-			keys, err := loadKeys(server.authorizedKeys, logger)
+			admission, err := newAdmission(server, api, logger)
 			if err != nil {
 				return err
 			}
-			s, err := snap.open(snap.config(server, key, keys.Authorized, logger), logger)
+			cfg := snap.config(server, key, admission.authorized, logger)
+			cfg.Topology = topology
+			s, err := snap.open(cfg, logger)
+			if err != nil {
+				return err
+			}
+			served, err := api.open(s, snap, admission, logger)
 			if err != nil {
 				return err
 			}
 			return life.serve(cmd, role{
-				run:    func(ctx context.Context) error { return together(ctx, s.Run, keys.Run) },
-				ready:  alreadyReady(),
-				line:   func() string { return snap.line(s) },
+				run:   func(ctx context.Context) error { return together(ctx, s.Run, served.run, admission.run) },
+				ready: alreadyReady(),
+				line: func() string {
+					if served.api != nil {
+						return "--endhost-api " + served.url()
+					}
+					return snap.line(s)
+				},
 				silent: func() string { return "" },
-				reload: keys.Reload,
+				reload: admission.reload,
 			}, logger)
 		},
 	}
 	life.add(cmd.Flags(), "0", "info")
 	snap.add(cmd.Flags())
+	snap.addTopology(cmd.Flags())
 	server.add(cmd.Flags())
+	api.add(cmd.Flags())
 	return cmd
 }
 
@@ -109,6 +162,7 @@ type authorization func(key snaptun.PublicKey, now time.Time) bool
 func (o *snapOptions) config(server serverOptions, key snaptun.PrivateKey, authorize authorization, logger *slog.Logger) snapproxy.SNAPConfig {
 	return snapproxy.SNAPConfig{
 		IA: o.ia, Listen: o.listen, PrivateKey: key, Authorize: authorize,
+		ASHosts: o.asHosts, UnderlayAddr: o.underlay,
 		HandshakeLimit: server.handshakeLimit, Logger: logger,
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"net/url"
 	"strconv"
 	"strings"
 
@@ -128,6 +129,22 @@ func parseAddrPort(s string) (netip.AddrPort, error) {
 		return a, fmt.Errorf("%q is no address with a port (want 192.0.2.1:31000 or [2001:db8::1]:31000)", s)
 	}
 	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()), nil
+}
+
+func parseIP(s string) (netip.Addr, error) {
+	ip, err := netip.ParseAddr(s)
+	if err != nil || ip.Zone() != "" {
+		return ip, fmt.Errorf("%q is no address (want 192.0.2.1 or 2001:db8::1)", s)
+	}
+	return ip.Unmap(), nil
+}
+
+func parseURL(s string) (*url.URL, error) {
+	u, err := url.Parse(s)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return nil, errors.New("no URL (want https://HOST/PATH)")
+	}
+	return u, nil
 }
 
 // parseHostPort reads HOST:PORT, where host may be a name.

@@ -74,7 +74,8 @@ func fetch(ctx context.Context, cfg snapproxy.ClientConfig, url string, w io.Wri
 
 func configuration() (snapproxy.ClientConfig, error) {
 	var errs [5]error
-	cfg := snapproxy.ClientConfig{SNAP: os.Getenv("SNAPPROXY_SNAP")}
+	var cfg snapproxy.ClientConfig
+	cfg.SNAP = os.Getenv("SNAPPROXY_SNAP")
 	cfg.SNAPKey, errs[0] = snaptun.ParsePublicKey(os.Getenv("SNAPPROXY_SNAP_KEY"))
 	cfg.IA, errs[1] = scion.ParseIA(os.Getenv("SNAPPROXY_ISD_AS"))
 	cfg.Exit, errs[2] = scion.ParseAddr(os.Getenv("SNAPPROXY_EXIT"))

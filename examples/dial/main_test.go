@@ -43,7 +43,8 @@ func TestFetch(t *testing.T) {
 	}
 	run("SNAP", snap.Run)
 	exit, err := snapproxy.NewExit(snapproxy.ExitConfig{
-		SNAP: snap.Addr().String(), SNAPKey: snap.PublicKey(), IA: ia, PrivateKey: newKey(t), Authorize: everybody, Bind: loopback,
+		NetworkConfig: snapproxy.NetworkConfig{SNAP: snap.Addr().String(), SNAPKey: snap.PublicKey(), IA: ia, Bind: loopback},
+		PrivateKey:    newKey(t), Authorize: everybody,
 		Page: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "the page") }),
 	})
 	if err != nil {
@@ -57,8 +58,8 @@ func TestFetch(t *testing.T) {
 	}
 
 	cfg := snapproxy.ClientConfig{
-		SNAP: snap.Addr().String(), SNAPKey: snap.PublicKey(), IA: ia,
-		Exit: exit.Addr(), ExitKey: exit.PublicKey(),
+		NetworkConfig: snapproxy.NetworkConfig{SNAP: snap.Addr().String(), SNAPKey: snap.PublicKey(), IA: ia},
+		Exit:          exit.Addr(), ExitKey: exit.PublicKey(),
 	}
 	var page strings.Builder
 	if err := fetch(ctx, cfg, "http://demo.snapproxy.internal/", &page); err != nil {

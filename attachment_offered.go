@@ -1,0 +1,195 @@
+package snapproxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/snapproxy/snapproxy/scion"
+	"github.com/snapproxy/snapproxy/scion/endhost"
+	"github.com/snapproxy/snapproxy/tunnel"
+	"github.com/snapproxy/snapproxy/tunnel/control"
+)
+
+const (
+	// answerLimit is how long handshakes may stay unanswered before the key is
+	// registered anew and the socket replaced (snap.md §3.8).
+	answerLimit = 16 * time.Second
+	// askLimit bounds a request to a SNAP or an endhost API.
+	askLimit = 10 * time.Second
+	// While nothing answers at all, the APIs are asked again after one second,
+	// doubling to 30.
+	firstRound, lastRound = time.Second, 30 * time.Second
+)
+
+// errUnanswered ends a tunnel whose handshakes are not answered.
+var errUnanswered = errors.New("handshakes are not answered")
+
+// runOffered attaches to the SNAPs that the endhost APIs offer, in their
+// order, until ctx ends.
+func (a *attachment) runOffered(ctx context.Context, deliver func(packets [][]byte) error) error {
+	for wait := firstRound; ctx.Err() == nil; {
+		used := false
+		var problems []error
+		for _, api := range a.lookup.apis {
+			up, err := a.attachThrough(ctx, api, deliver)
+			if fatal := (*bindError)(nil); errors.As(err, &fatal) || ctx.Err() != nil {
+				return endOf(ctx, err)
+			}
+			if err != nil {
+				problems = append(problems, err)
+			}
+			if used = up; used {
+				break // begin with the first again
+			}
+		}
+		if used {
+			wait = firstRound
+			continue
+		}
+		err := errors.Join(problems...)
+		a.blame(err)
+		a.logger.Warn("not attached", "error", err, "again_in", wait)
+		if pause(ctx, wait) {
+			wait = min(2*wait, lastRound)
+		}
+	}
+	return nil
+}
+
+// endOf returns err unless it came about because ctx ended.
+func endOf(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// attachThrough tries the SNAPs of an endhost API one after the other. It
+// reports whether a tunnel stood, and if not why, or the error of the last.
+func (a *attachment) attachThrough(ctx context.Context, api *endhost.Client, deliver func([][]byte) error) (up bool, err error) {
+	ask, cancel := context.WithTimeout(ctx, askLimit)
+	offer, err := api.Underlays(ask, a.cfg.IA)
+	cancel()
+	if err != nil {
+		return false, err
+	}
+	if len(offer.SNAPs) == 0 {
+		return false, a.nothingOffered(api, offer)
+	}
+	for _, snap := range offer.SNAPs {
+		up, err = a.attachTo(ctx, snap, offer.Scope, deliver)
+		if up || ctx.Err() != nil || errors.As(err, new(*bindError)) {
+			return up, err
+		}
+		a.logger.Warn("SNAP left", "snap", snap.URL, "error", err)
+	}
+	return false, err
+}
+
+func (a *attachment) nothingOffered(api *endhost.Client, offer endhost.Underlays) error {
+	where := ""
+	if !a.cfg.IA.IsZero() {
+		where = fmt.Sprintf(" for %s", a.cfg.IA)
+	}
+	if len(offer.Routers) > 0 {
+		return fmt.Errorf("the endhost API %s offers no SNAP%s, but routers: say --underlay udp", api.URL(), where)
+	}
+	return fmt.Errorf("the endhost API %s offers no SNAP%s", api.URL(), where)
+}
+
+// attachTo registers the key at a SNAP and runs a tunnel to it until it does
+// not answer any more, although the key was registered again.
+func (a *attachment) attachTo(ctx context.Context, snap endhost.SNAP, scope endhost.Scope, deliver func([][]byte) error) (up bool, err error) {
+	cfg := control.ClientConfig{URL: snap.URL, Proxy: a.cfg.APIProxy, Allow: a.cfg.allowsToken, Logger: a.logger}
+	if a.cfg.Token != nil {
+		cfg.Token = a.cfg.Token.Token
+	}
+	client, err := control.NewClient(cfg)
+	if err != nil {
+		return false, err
+	}
+	defer client.Close()
+	for tries := 0; tries < 2; tries++ {
+		ask, cancel := context.WithTimeout(ctx, askLimit)
+		plane, err := client.DataPlane(ask)
+		cancel()
+		if err != nil {
+			return up, err
+		}
+		if err := scope.Permits(plane.Addr.Addr()); err != nil {
+			return up, fmt.Errorf("SNAP %s: data plane: %w", snap.URL, err)
+		}
+		t := snapTarget{name: plane.Addr.String(), key: plane.Key, ia: a.choose(snap.IAs), addr: plane.Addr}
+		stood, err := a.attachOnce(ctx, client, t, deliver)
+		if !errors.Is(err, errUnanswered) {
+			return up || stood, err
+		}
+		if stood {
+			up, tries = true, 0
+		}
+	}
+	return up, fmt.Errorf("SNAP %s: %w", snap.URL, errUnanswered)
+}
+
+// choose returns the AS to be in, of those that a SNAP serves.
+func (a *attachment) choose(ias []scion.IA) scion.IA {
+	for _, ia := range ias {
+		if ia == a.cfg.IA {
+			return ia
+		}
+	}
+	return ias[0]
+}
+
+// attachOnce registers the key and runs one tunnel with a socket of its own.
+func (a *attachment) attachOnce(ctx context.Context, client *control.Client, t snapTarget, deliver func([][]byte) error) (stood bool, err error) {
+	registrar := control.NewRegistrar(control.RegistrarConfig{Client: client, Key: a.key.PublicKey(), Tokens: a.cfg.Token, Logger: a.logger})
+	if err := registrar.Register(ctx); err != nil {
+		return false, err
+	}
+	a.try(t.name)
+	select {
+	case <-a.down: // of the tunnel before
+	default:
+	}
+	err = a.runTunnel(ctx, t, deliver, func(ctx context.Context, conn *tunnel.Conn[netip.AddrPort]) error {
+		g := newGroup(ctx)
+		g.Go(func() error { return registrar.Run(g.ctx) })
+		g.Go(func() error { return a.watch(g.ctx, conn, registrar, &stood) })
+		return g.wait()
+	})
+	if errors.Is(err, errUnanswered) {
+		a.notify(attached{via: t.name})
+	}
+	return stood, err
+}
+
+// watch returns errUnanswered when a tunnel did not answer for answerLimit.
+// A SNAP that was restarted has forgotten the key, so it is registered again as
+// soon as the tunnel is down.
+func (a *attachment) watch(ctx context.Context, conn *tunnel.Conn[netip.AddrPort], registrar *control.Registrar, stood *bool) error {
+	limit := time.NewTimer(answerLimit)
+	defer limit.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-a.down:
+			*stood = true
+			limit.Reset(answerLimit)
+			if err := registrar.Register(ctx); err != nil {
+				a.logger.Warn("key not registered", "error", err)
+				continue
+			}
+			conn.Initiate()
+		case <-limit.C:
+			if !conn.Status().Up {
+				return errUnanswered
+			}
+			*stood = true
+		}
+	}
+}
