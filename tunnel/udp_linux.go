@@ -3,7 +3,6 @@ package tunnel
 import (
 	"fmt"
 	"net/netip"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"unsafe"
@@ -20,7 +19,6 @@ type socket struct {
 	gro      bool
 	segment  atomic.Bool // bursts are sent segmented
 	asked    askedAddrs  // on a wildcard address
-	batches  sync.Pool   // of *sendBatch
 
 	// sendmmsg is the system call, replaced in tests.
 	sendmmsg func(fd uintptr, messages []unix.Mmsghdr) (int, syscall.Errno)
@@ -69,7 +67,6 @@ func (u *UDP) open() error {
 	}
 	s.raw = raw
 	s.sendmmsg = sendmmsg
-	s.batches.New = func() any { return newSendBatch(s) }
 	if s.wildcard = u.local.Addr().IsUnspecified(); !s.wildcard {
 		return nil
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"sync"
 	"syscall"
 	"unsafe"
 
@@ -19,7 +20,8 @@ const (
 	receiveControl = 96
 )
 
-// A receiver holds the buffers of Run.
+// A receiver holds the buffers of Run: 2 MiB, which a socket borrows only while
+// datagrams come, so that one that waits costs nothing.
 type receiver struct {
 	u        *UDP
 	messages [receiveMessages]unix.Mmsghdr
@@ -28,16 +30,18 @@ type receiver struct {
 	controls [receiveMessages][receiveControl / 8]uint64 // aligned for Cmsghdr
 	buffers  []byte
 
-	n     int           // messages received by poll
+	n     int           // messages received by tryReceive
 	errno syscall.Errno // why not
-	poll  func(fd uintptr) bool
 
 	from    []netip.AddrPort
 	packets [][]byte
 }
 
-func newReceiver(u *UDP) *receiver {
-	r := &receiver{u: u, buffers: make([]byte, receiveMessages*receiveSize)}
+// receivers are those that no socket has borrowed.
+var receivers = sync.Pool{New: func() any { return newReceiver() }}
+
+func newReceiver() *receiver {
+	r := &receiver{buffers: make([]byte, receiveMessages*receiveSize)}
 	for i := range r.messages {
 		r.iovecs[i].Base = &r.buffers[i*receiveSize]
 		r.iovecs[i].SetLen(receiveSize)
@@ -47,15 +51,45 @@ func newReceiver(u *UDP) *receiver {
 		h.SetIovlen(1)
 		h.Control = (*byte)(unsafe.Pointer(&r.controls[i]))
 	}
-	r.poll = r.tryReceive
 	return r
 }
 
+// borrowReceiver returns a receiver for u, to be given back.
+func borrowReceiver(u *UDP) *receiver {
+	r := receivers.Get().(*receiver)
+	r.u = u
+	return r
+}
+
+func (r *receiver) giveBack() {
+	clear(r.from)
+	r.u, r.from, r.packets = nil, r.from[:0], r.packets[:0]
+	receivers.Put(r)
+}
+
 func (u *UDP) receive(ctx context.Context, deliver func([]netip.AddrPort, [][]byte) error) error {
-	r := newReceiver(u)
+	var r *receiver
+	defer func() {
+		if r != nil {
+			r.giveBack()
+		}
+	}()
+	poll := func(fd uintptr) bool {
+		if r == nil {
+			r = borrowReceiver(u)
+		}
+		if r.tryReceive(fd) {
+			return true
+		}
+		r.giveBack()
+		r = nil
+		return false
+	}
 	for ctx.Err() == nil {
-		r.from, r.packets = r.from[:0], r.packets[:0]
-		if err := u.socket.raw.Read(r.poll); err != nil {
+		if r != nil {
+			r.from, r.packets = r.from[:0], r.packets[:0]
+		}
+		if err := u.socket.raw.Read(poll); err != nil {
 			return fmt.Errorf("receive on %s: %w", u.local, err)
 		}
 		switch r.errno {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"runtime"
+	"sync"
 	"syscall"
 	"unsafe"
 
@@ -39,8 +40,18 @@ type sendBatch struct {
 	send  func(fd uintptr)
 }
 
-func newSendBatch(s *socket) *sendBatch {
-	b := &sendBatch{s: s}
+// sendBatches are those that no socket has borrowed.
+var sendBatches = sync.Pool{New: func() any { return newSendBatch() }}
+
+// borrowSendBatch returns a batch for a socket, to be released.
+func borrowSendBatch(s *socket) *sendBatch {
+	b := sendBatches.Get().(*sendBatch)
+	b.s = s
+	return b
+}
+
+func newSendBatch() *sendBatch {
+	b := new(sendBatch)
 	b.send = func(fd uintptr) {
 		b.sent, b.errno = b.s.sendmmsg(fd, b.messages[b.begin:b.nmessages])
 	}
@@ -57,7 +68,7 @@ func sendmmsg(fd uintptr, messages []unix.Mmsghdr) (int, syscall.Errno) {
 // kernel can segment it. It returns how many were sent; the others are dropped
 // and counted. The error is net.ErrClosed, or says that the socket is unusable.
 func (u *UDP) WritePackets(to []netip.AddrPort, packets [][]byte) (n int, err error) {
-	b := u.socket.batches.Get().(*sendBatch)
+	b := borrowSendBatch(&u.socket)
 	defer b.release()
 	for len(packets) > 0 {
 		taken := b.fill(u, to, packets)
@@ -74,7 +85,8 @@ func (u *UDP) WritePackets(to []netip.AddrPort, packets [][]byte) (n int, err er
 // release puts b back, without the packets it was lent.
 func (b *sendBatch) release() {
 	b.reset()
-	b.s.batches.Put(b)
+	b.s = nil
+	sendBatches.Put(b)
 }
 
 func (b *sendBatch) reset() {
@@ -308,7 +320,8 @@ func (b *sendBatch) unsegmented(u *UDP) (n int, err error) {
 	c.segmentationRetries.Add(1)
 	refused := b.errno
 	m := &b.messages[b.begin].Hdr
-	single := newSendBatch(b.s) // seldom enough to be made anew
+	single := borrowSendBatch(b.s)
+	defer single.release()
 	packets := unsafe.Slice(m.Iov, int(m.Iovlen))
 	to := takeSockaddr((*sockaddr)(unsafe.Pointer(m.Name)), m.Namelen)
 	for len(packets) > 0 {
