@@ -208,7 +208,7 @@ func readTXT(name string, m *dns.Msg) txtAnswer {
 		}
 		records++
 		addrs, _, err := parseTXT(unescape(strings.Join(rr.(*dns.TXT).Txt, "")))
-		if err != nil {
+		if err != nil && len(a.bad) < maxAddresses {
 			a.bad = append(a.bad, err)
 		}
 		for _, addr := range addrs {
