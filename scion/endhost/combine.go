@@ -65,6 +65,8 @@ func combine(src, dst scion.IA, segments Segments, now time.Time) ([]*scion.Rout
 		why = "there are no segments"
 	case c.refused.count > 0:
 		why = fmt.Sprintf("%d of %d segments are unusable (%s)", c.refused.count, segments.Len(), c.refused.first)
+	case len(c.cores)+len(c.downs) == 0: // a stray core segment is none any more
+		why = fmt.Sprintf("none of %d segments leads there", segments.Len())
 	default:
 		why = fmt.Sprintf("the %d segments do not meet", segments.Len())
 	}

@@ -242,6 +242,7 @@ func TestCombineSaysWhyThereIsNoPath(t *testing.T) {
 		want string
 	}{
 		{"nothing", Segments{}, "no path to 1-ff00:0:112: there are no segments: "},
+		{"no way", Segments{Up: w.segments(t, "110 1>2 111"), Core: w.segments(t, "120 1>2 110")}, "none of 2 segments leads there"},
 		{"no meeting", Segments{Up: w.segments(t, "110 1>2 111"), Down: w.segments(t, "120 1>2 112")}, "the 2 segments do not meet"},
 	}
 	for _, tt := range tests {

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -174,7 +176,23 @@ func (c *ControlService) askOne(ctx context.Context, addr netip.AddrPort, dst sc
 	case all.segments.Len() > maxSegments:
 		return answer{}, errSegmentCount
 	}
+	all.segments = Segments{Up: distinct(all.segments.Up), Core: distinct(all.segments.Core), Down: distinct(all.segments.Down)}
 	return all, nil
+}
+
+// distinct returns the segments without repetitions: questions overlap.
+func distinct(list segmentList) segmentList {
+	seen := map[string]bool{}
+	return slices.DeleteFunc(list, func(s *pathSegment) bool {
+		var id strings.Builder
+		id.Write(s.SegmentInfo)
+		for _, e := range s.AsEntries {
+			id.Write(e.GetSigned().GetHeaderAndBody())
+		}
+		again := seen[id.String()]
+		seen[id.String()] = true
+		return again
+	})
 }
 
 // isRefusal reports whether a server answered, and will not do so otherwise soon.

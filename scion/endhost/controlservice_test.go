@@ -117,6 +117,18 @@ func TestControlServiceAsksAsTheReferenceDoes(t *testing.T) {
 	}
 }
 
+func TestControlServiceDropsRepetitions(t *testing.T) {
+	w := newWorld(t)
+	down := w.segments(t, "110 3>4 112", "110 5>6 112")
+	server := &lookupServer{known: map[string]segmentList{
+		"110 1-0 core": nil, "110 112 down": down[:1], "1-0 112 down": down,
+	}}
+	c := newControlService(t, as("110"), true, server.start(t))
+	if s, err := c.Segments(t.Context(), as("110"), as("112")); err != nil || len(s.Down) != 2 {
+		t.Errorf("got %d down segments, %v, want 2", len(s.Down), err)
+	}
+}
+
 func TestControlServiceFailsOver(t *testing.T) {
 	w := newWorld(t)
 	server := &lookupServer{known: map[string]segmentList{
@@ -210,7 +222,7 @@ func TestCacheKeepsForAMinute(t *testing.T) {
 				if asked != 1 {
 					t.Errorf("asked %d times before %v", asked, tt.keep)
 				}
-				time.Sleep(1)
+				time.Sleep(time.Nanosecond)
 				get()
 				if asked != 2 {
 					t.Errorf("asked %d times after %v", asked, tt.keep)
