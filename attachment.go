@@ -176,6 +176,14 @@ func (a *attachment) changed(t snapTarget, s tunnel.Status) {
 	a.notify(attached{up: true, local: local, via: t.name})
 }
 
+// upWord says for the log that the attachment stands.
+func (a *attachment) upWord() string {
+	if a.cfg.Direct {
+		return "attached to the routers"
+	}
+	return "tunnel to the SNAP up"
+}
+
 func (a *attachment) wentDown() {
 	select {
 	case a.down <- struct{}{}:

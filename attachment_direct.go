@@ -38,7 +38,7 @@ func (a *attachment) runDirect(ctx context.Context, deliver func(packets [][]byt
 	defer a.below.Store(nil)
 	bound := udp.LocalAddr()
 	a.notify(attached{
-		up: true, via: fmt.Sprintf("the routers of %s", at.ia),
+		up: true, via: at.ia.String(),
 		local: scion.Addr{IA: at.ia, Host: bound.Addr(), Port: bound.Port()},
 	})
 

@@ -180,11 +180,7 @@ func (a *attachment) watch(ctx context.Context, conn *tunnel.Conn[netip.AddrPort
 		case <-a.down:
 			*stood = true
 			limit.Reset(answerLimit)
-			if err := registrar.Register(ctx); err != nil {
-				a.logger.Warn("key not registered", "error", err)
-				continue
-			}
-			conn.Initiate()
+			registrar.Again()
 		case <-limit.C:
 			if !conn.Status().Up {
 				return errUnanswered

@@ -136,6 +136,7 @@ func NewClient(cfg ClientConfig) (*Client, error) {
 		return nil, err
 	}
 	c.paths.suspect, c.paths.found = c.inner.Initiate, c.inner.Initiate
+	c.paths.watch = newPathWatch(c.inner.Initiate)
 	addr := innerAddr(c.PublicKey(), drawProcess())
 	link := &clientLink{conn: c.inner, budget: budget, paths: c.paths}
 	c.stack, err = netstack.New(netstack.Config{Addr: addr, Link: link, Logger: c.logger})
@@ -163,6 +164,7 @@ func (c *Client) Run(ctx context.Context) error {
 	c.group = g
 	runStacked(g, c.host.Run, c.stack.Run)
 	g.Go(func() error { return c.paths.run(g.ctx) })
+	g.Go(func() error { c.paths.watch.run(g.ctx); return nil })
 	if c.cfg.ExitName != "" {
 		g.Go(func() error { c.findExit(g.ctx); return nil })
 	}
@@ -201,7 +203,7 @@ func (c *Client) outerChanged(s attached) {
 		before := c.host.Local()
 		c.host.SetLocal(s.local)
 		c.paths.setSource(s.local.IA)
-		c.logger.Info("tunnel to the SNAP up", "snap", s.via, "address", c.host.Local())
+		c.logger.Info(c.att.upWord(), "to", s.via, "address", c.host.Local())
 		if before != c.host.Local() || !c.inner.Status().Up {
 			c.inner.Initiate()
 		}

@@ -171,7 +171,7 @@ func (e *Exit) attachmentChanged(s attached) {
 			e.logger.Warn("the exit's address changed: clients that know the old one do not find it", "before", before)
 		}
 	} else {
-		e.logger.Info("tunnel to the SNAP up", "snap", s.via)
+		e.logger.Info(e.att.upWord(), "to", s.via)
 	}
 	e.attached.Do(func() { close(e.ready) })
 }

@@ -33,8 +33,9 @@ type exitPaths struct {
 	logger   *slog.Logger
 	overhead func(scion.Addr) int // of a frame in a packet to an address
 	suspect  func()               // asks the exit to say something
-	found    func()               // is called when there is a first path
+	found    func()               // is called when there is a way
 
+	watch *pathWatch
 	way   atomic.Pointer[way]
 	known atomic.Pointer[[]*scion.Route] // replaced, not changed
 
@@ -109,6 +110,7 @@ func (p *exitPaths) run(ctx context.Context) error {
 func (p *exitPaths) begin(g *group, src scion.IA, exit scion.Addr) {
 	if src == exit.IA {
 		p.way.Store(&way{src: src, exit: exit})
+		p.found()
 		return
 	}
 	paths := scion.NewPaths(scion.PathsConfig{
@@ -223,6 +225,7 @@ func (p *exitPaths) heard(packets [][]byte) {
 	if w == nil || w.paths == nil {
 		return
 	}
+	p.watch.received()
 	for _, b := range packets {
 		w.paths.Heard(flowOf(b, ipv6Src))
 	}
@@ -232,6 +235,7 @@ func (p *exitPaths) heard(packets [][]byte) {
 func (p *exitPaths) heardOn(from scion.Addr) {
 	if w := p.way.Load(); w != nil && w.paths != nil {
 		w.paths.HeardOn(from.Path)
+		p.watch.sign()
 	}
 }
 

@@ -1,0 +1,99 @@
+package snapproxy
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// quietTick is how often a pathWatch looks while packets come in. It asks
+	// when two ticks have passed without any, and not before two with some.
+	quietTick = 250 * time.Millisecond
+	quietAsks = 5
+)
+
+// A pathWatch asks the exit for a sign of life when packets that were coming
+// in stop. Who only receives has nothing to send that could go unanswered, so
+// it would find out that a path is dead much later.
+//
+// It costs nothing while nothing comes in.
+type pathWatch struct {
+	ask func()
+
+	batches atomic.Uint64 // received
+	signs   atomic.Uint64 // authenticated messages of any kind
+	awake   atomic.Bool
+	wake    chan struct{}
+}
+
+func newPathWatch(ask func()) *pathWatch { return &pathWatch{ask: ask, wake: make(chan struct{}, 1)} }
+
+// received notes a batch of packets.
+func (w *pathWatch) received() {
+	w.batches.Add(1)
+	if !w.awake.Load() && w.awake.CompareAndSwap(false, true) {
+		w.wake <- struct{}{} // has room: it was taken before awake became false
+	}
+}
+
+// sign notes that the exit is there.
+func (w *pathWatch) sign() { w.signs.Add(1) }
+
+// run watches until ctx ends.
+func (w *pathWatch) run(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-w.wake:
+		}
+		w.burst(ctx)
+		w.awake.Store(false)
+	}
+}
+
+// burst watches from the first batch until there was silence, and it was found
+// out whether the exit is silent too.
+func (w *pathWatch) burst(ctx context.Context) {
+	ticker := time.NewTicker(quietTick)
+	defer ticker.Stop()
+	seen := w.batches.Load()
+	for active, quiet := 0, 0; ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		if n := w.batches.Load(); n != seen {
+			seen, quiet = n, 0
+			active++
+			continue
+		}
+		if quiet++; quiet < 2 {
+			continue
+		}
+		if active >= 2 {
+			w.inquire(ctx, ticker)
+		}
+		return
+	}
+}
+
+// inquire asks until there is a sign of life.
+func (w *pathWatch) inquire(ctx context.Context, ticker *time.Ticker) {
+	signs := w.signs.Load()
+	for range quietAsks {
+		w.ask()
+		for range 2 {
+			select {
+			case <-ctx.Done():
+				return
+			case <-ticker.C:
+			}
+			if w.signs.Load() != signs {
+				return
+			}
+		}
+	}
+}
