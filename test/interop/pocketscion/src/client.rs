@@ -14,13 +14,14 @@ use crate::{args::Args, stack};
 /// Sends `--count` datagrams of `--min` to `--max` bytes to `--to`, `--window`
 /// of them on the way at once, none of them twice, and prints what came back.
 ///
-/// A datagram that is not back after `--wait-ms` is lost. From 8 bytes on a
+/// They leave `--pace-ms` apart at least. A datagram that is not back after `--wait-ms` is lost. From 8 bytes on a
 /// datagram carries its number; shorter ones are sent one at a time.
 pub async fn run(args: &Args) -> Result<()> {
     let to = stack::parse_address(args.want("to")?)?;
     let count: u64 = args.number_or("count", 1000)?;
     let (min, max): (usize, usize) = (args.number_or("min", 1)?, args.number_or("max", 1200)?);
     let window: usize = args.number_or("window", 16)?;
+    let pace = Duration::from_millis(args.number_or("pace-ms", 0)?);
     let patience = Duration::from_millis(args.number_or("wait-ms", 2000)?);
 
     let begin = Instant::now();
@@ -32,9 +33,10 @@ pub async fn run(args: &Args) -> Result<()> {
     let mut waiting: HashMap<u64, (Vec<u8>, Instant)> = HashMap::new();
     let mut buf = vec![0; 65535];
     let mut next = 0;
+    let mut due = Instant::now();
     while next < count || !waiting.is_empty() {
         let short = waiting.values().any(|(sent, _)| sent.len() < 8);
-        while next < count && waiting.len() < window && !short {
+        while next < count && waiting.len() < window && !short && Instant::now() >= due {
             let size = min + (next as usize * 7919) % (max - min + 1);
             if size < 8 && !waiting.is_empty() {
                 break;
@@ -44,11 +46,13 @@ pub async fn run(args: &Args) -> Result<()> {
             tally.sent_bytes += size;
             waiting.insert(next, (payload, Instant::now()));
             next += 1;
+            due = due.max(Instant::now() - pace) + pace;
             if size < 8 {
                 break;
             }
         }
-        if let Ok(received) = timeout(Duration::from_millis(50), socket.recv_from(&mut buf)).await {
+        let pause = if pace.is_zero() { Duration::from_millis(50) } else { pace.min(Duration::from_millis(50)) };
+        if let Ok(received) = timeout(pause, socket.recv_from(&mut buf)).await {
             let (n, from) = received.context("receive")?;
             if from != to {
                 tally.strangers += 1;

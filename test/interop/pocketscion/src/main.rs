@@ -12,7 +12,10 @@ mod far_end;
 mod keys;
 mod network;
 mod packet;
+mod probe;
 mod stack;
+
+use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 
@@ -22,13 +25,26 @@ const USAGE: &str = "usage: interop PROGRAM [--FLAG VALUE]…
   network      [--topology two-path|minimal] [--underlay snap|udp]
   token        [--seconds N]
   echo         --endhost-api URL [--token TOKEN]
-  client       --endhost-api URL [--token TOKEN] --to IA,IP:PORT [--count N] [--min N] [--max N] [--window N] [--wait-ms N]
+  client       --endhost-api URL [--token TOKEN] --to IA,IP:PORT [--count N] [--min N] [--max N] [--window N] [--pace-ms N] [--wait-ms N]
   far-end      --endhost-api URL [--token TOKEN] [--fragment N]
   edge-client  --endhost-api URL [--token TOKEN] --exit IA,IP:PORT --exit-key KEY [--key KEY] [--name NAME] [--fragment N]
+  rebind       --endhost-api URL [--token TOKEN] [--times N] [--wait-ms N]
+  verify       --jwks URL
+  dispatch     --bytes N
   key          a new private key and its public key";
 
 #[tokio::main]
-async fn main() -> Result<()> {
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("interop: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<()> {
     tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::from_env("INTEROP_LOG"))
         .with_writer(std::io::stderr)
@@ -46,6 +62,9 @@ async fn main() -> Result<()> {
         "client" => client::run(&args).await,
         "far-end" => far_end::run(&args).await,
         "edge-client" => edge_client::run(&args).await,
+        "rebind" => probe::rebind(&args).await,
+        "verify" => probe::verify(&args).await,
+        "dispatch" => probe::dispatch(&args),
         "key" => {
             let secret = keys::random();
             println!("{} {}", keys::text(secret.as_bytes()), keys::text(keys::public(&secret).as_bytes()));
