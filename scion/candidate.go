@@ -24,10 +24,10 @@ type candidate struct {
 // A standing is how a candidate fares.
 //
 //	      leave                 until                      heard
-//	good ───────▶ left: comes last ───────▶ due: one flow tries ───────▶ good
-//	                     ▲                             │
-//	                     └─────────────────────────────┘
-//	                           leave: twice as long
+//	good ───────▶ left: comes last ───────▶ due: is tried ───────▶ good
+//	                     ▲                         │
+//	                     └─────────────────────────┘
+//	                         leave: twice as long
 //
 // If all are left, one of them is used all the same, and is good again if
 // something is heard.
@@ -47,9 +47,12 @@ type standing struct {
 }
 
 const (
-	// retrial is how often a flow tries a route that is due, if the last one
-	// came to no result.
+	// retrial is how often a route that is due is tried, if that comes to no
+	// result.
 	retrial = 5 * time.Second
+	// maxDetour is how long a bucket that is never idle stays on a route that is
+	// not the best.
+	maxDetour = 5 * time.Minute
 	// staleFor is how long a route comes last whose hop fields were refused,
 	// unless there are fresh ones.
 	staleFor = 5 * time.Minute
@@ -156,8 +159,9 @@ func (p *Paths) rank(t time.Time) {
 	p.due.Store(int64(p.nextChange(now)))
 }
 
-// offer lets one flow try a better route that was left, and others only when
-// that has worked.
+// offer finds a better route that was left and should be tried: by a message
+// that Suspect makes the far end answer, or else by one flow. Others take it
+// only when that has worked.
 func (p *Paths) offer(now time.Duration, best *candidate) {
 	var trial *candidate
 	for _, c := range p.candidates {
@@ -188,12 +192,21 @@ func (p *Paths) move(from *candidate) (moved bool) {
 	best := p.best.Load()
 	for i := range p.buckets {
 		b := &p.buckets[i]
-		if b.at.Load() == from && best != from && b.at.CompareAndSwap(from, best) {
-			b.listener = listener{}
-			moved = true
+		if b.at.Load() == from && best != from {
+			moved = b.move(from, best) || moved
 		}
 	}
 	return moved
+}
+
+// move puts the flow of a bucket on another candidate. It is called with
+// Paths.mu held.
+func (b *bucket) move(from, to *candidate) bool {
+	if !b.at.CompareAndSwap(from, to) {
+		return false // it has just begun anew
+	}
+	b.listener, b.detour = listener{}, 0
+	return true
 }
 
 // leave takes a candidate out and moves its flows. It is called with mu held.
@@ -205,7 +218,7 @@ func (p *Paths) leave(c *candidate, t time.Time, reason string) {
 		}
 	}
 	// When nobody answers, it is hardly the route, and there is no news in it.
-	news := elsewhere > c.at
+	news := elsewhere > c.at || c.penalty == 0
 	c.leave(p.instant(t), elsewhere, reason)
 	if news {
 		p.say("path left", c, reason)

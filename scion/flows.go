@@ -37,7 +37,7 @@ func (p *Paths) assign(b *bucket, t time.Time) *candidate {
 		best = p.best.Load()
 		p.mu.Unlock()
 	}
-	if c := p.trial.Load(); c != nil && !c.expired(t) && p.trial.CompareAndSwap(c, nil) {
+	if c := p.trial.Load(); c != nil && p.cfg.Suspect == nil && !c.expired(t) && p.trial.CompareAndSwap(c, nil) {
 		p.mu.Lock()
 		c.offered = p.instant(t)
 		p.mu.Unlock()

@@ -25,9 +25,11 @@ type PathsConfig struct {
 	// MinMTU is the least MTU in bytes of a route that is used.
 	MinMTU int
 	// Suspect is called by Run when packets are sent over a route and nothing is
-	// heard for most of a second: it should ask the far end for a sign of life,
-	// by a message that goes where Best says at that moment. So a flow that only
-	// sends does not make a good route look dead. If nil, nothing is called.
+	// heard for most of a second, and when a route that was left should be tried
+	// again: it should ask the far end for a sign of life, by a message that goes
+	// where Best says during the call. So a flow that only sends does not make a
+	// good route look dead, and no flow need try one that may be. If nil, nothing
+	// is called, and one flow tries.
 	Suspect func()
 	// Logger is told what routes are left, why, and when they are back, at Info.
 	// If nil, nothing is logged.
@@ -104,7 +106,8 @@ type bucket struct {
 
 	listener               // guarded by Paths.mu
 	patience time.Duration // what the next silence may last; guarded by Paths.mu
-	_        [16]byte      // to a cache line of 64 bytes
+	detour   time.Duration // since when it is not on the best; guarded by Paths.mu
+	_        [8]byte       // to a cache line of 64 bytes
 }
 
 // A remark is something for the log, which Run writes.

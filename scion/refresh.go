@@ -253,7 +253,7 @@ func (p *Paths) admissible(f fetch, t time.Time) ([]*Route, error) {
 		if allowed := p.policy.Apply(sound); len(allowed) > 0 {
 			return allowed, nil
 		}
-		return nil, fmt.Errorf("the path policy %q allows none of %d: %w", p.policy, len(sound), syscall.EACCES)
+		return nil, &policyError{p.policy, len(sound)}
 	}
 	switch {
 	case small > 0:
@@ -263,3 +263,14 @@ func (p *Paths) admissible(f fetch, t time.Time) ([]*Route, error) {
 	}
 	return nil, fmt.Errorf("none of %d is valid: %w", len(f.routes), fault)
 }
+
+// A policyError says that the policy allows no route. It is an EACCES.
+type policyError struct {
+	policy *Policy
+	routes int
+}
+
+func (e *policyError) Error() string {
+	return fmt.Sprintf("the path policy %q allows none of %d", e.policy, e.routes)
+}
+func (e *policyError) Unwrap() error { return syscall.EACCES }

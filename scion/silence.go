@@ -53,6 +53,10 @@ func (p *Paths) look(t time.Time) (busy bool, suspect *candidate) {
 	for i := range p.buckets {
 		p.lookAt(&p.buckets[i], now)
 	}
+	if c := p.trial.Load(); suspect == nil && busy && p.cfg.Suspect != nil && c != nil {
+		c.offered, suspect = now, c
+		p.rank(t)
+	}
 	p.probing = suspect
 	return busy, suspect
 }
@@ -69,6 +73,13 @@ func (p *Paths) restore(t time.Time) {
 			changed = true
 		}
 	}
+	for _, c := range p.candidates {
+		if p.cfg.Suspect != nil && c.left && c.offered != 0 && now-c.offered >= silence &&
+			time.Duration(c.sent.Load()) >= c.offered {
+			p.leave(c, t, c.reason) // it was asked, for nothing
+			break                   // the others have changed places
+		}
+	}
 	if changed {
 		p.rank(t)
 	}
@@ -79,11 +90,20 @@ func (p *Paths) lookAt(b *bucket, now time.Duration) {
 	sent, heard := time.Duration(b.sent.Load()), time.Duration(b.heard.Load())
 	c := b.at.Load()
 	if c == nil || now-sent > flowIdle {
-		b.patience = 0
+		b.patience, b.detour = 0, 0
 		return
 	}
-	if best := p.best.Load(); best != nil && c.class(now) > max(1, best.class(now)) {
-		b.at.CompareAndSwap(c, best) // it came there while the others left
+	best := p.best.Load()
+	switch {
+	case c == best:
+		b.detour = 0
+	case best != nil && c.class(now) > max(1, best.class(now)):
+		b.move(c, best) // it came there while the others left
+		return
+	case b.detour == 0:
+		b.detour = now
+	case best != nil && best.class(now) == 0 && now-b.detour >= maxDetour:
+		b.move(c, best)
 		return
 	}
 	if heard >= sent {
@@ -94,9 +114,10 @@ func (p *Paths) lookAt(b *bucket, now time.Duration) {
 		return
 	}
 	b.patience = min(2*long, maxPatience)
-	b.listener = listener{}
 	if next := p.after(c, now); next != nil {
-		b.at.CompareAndSwap(c, next)
+		b.move(c, next)
+	} else {
+		b.listener = listener{}
 	}
 }
 
