@@ -229,7 +229,7 @@ func (c *Client) known(token string) bool {
 }
 
 func (c *Client) post(ctx context.Context, base *url.URL, method string, body []byte, token string) ([]byte, scope, error) {
-	from := public
+	from := scopeOfHost(base)
 	trace := &httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) { from = c.scopeOf(base, i.Conn) }}
 	r, err := http.NewRequestWithContext(httptrace.WithClientTrace(ctx, trace), http.MethodPost, join(base, method), bytes.NewReader(body))
 	if err != nil {
@@ -267,16 +267,21 @@ func (c *Client) post(ctx context.Context, base *url.URL, method string, body []
 	return answer, from, nil
 }
 
-// scopeOf returns the scope of the far end of a connection to u. What is behind
-// a proxy counts as public unless u has an address.
-func (c *Client) scopeOf(u *url.URL, conn net.Conn) scope {
+// scopeOfHost returns the scope of a host of a URL: public if it is a name.
+func scopeOfHost(u *url.URL) scope {
 	if a, err := netip.ParseAddr(u.Hostname()); err == nil {
 		return scopeOf(a)
 	}
+	return public
+}
+
+// scopeOf returns the scope of the far end of a connection to u. What is behind
+// a proxy counts as public unless u has an address.
+func (c *Client) scopeOf(u *url.URL, conn net.Conn) scope {
 	if tcp, ok := conn.RemoteAddr().(*net.TCPAddr); ok && (c.cfg.Proxy == nil || u.Scheme == "http") {
 		return scopeOf(tcp.AddrPort().Addr())
 	}
-	return public
+	return scopeOfHost(u)
 }
 
 const (

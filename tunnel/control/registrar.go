@@ -78,16 +78,17 @@ func (r *Registrar) Err() error {
 // forgotten it: its handshakes go unanswered. It does not block, and calls
 // within 5 s of a registration do nothing.
 func (r *Registrar) Again() {
-	r.mu.Lock()
-	fresh := r.err == nil && !r.at.IsZero() && time.Since(r.at) < againPause
-	r.mu.Unlock()
-	if fresh {
-		return
-	}
 	select {
 	case r.wish <- struct{}{}:
 	default:
 	}
+}
+
+// fresh reports whether the key was registered a moment ago.
+func (r *Registrar) fresh() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.err == nil && r.done && time.Since(r.at) < againPause
 }
 
 // Register registers the key once, now. It may be called before Run and beside
@@ -185,7 +186,7 @@ func (r *Registrar) Run(ctx context.Context) error {
 			r.registeredWith(told != "")
 			failures, told = 0, ""
 		}
-		tried, forced = token, false
+		tried = token
 		forced = r.wait(ctx, token, retry)
 	}
 	return nil
@@ -207,7 +208,7 @@ func (r *Registrar) registeredWith(again bool) {
 
 // wait waits until there may be something to do and reports whether that is
 // because Again was called.
-func (r *Registrar) wait(ctx context.Context, token string, retry time.Time) (forced bool) {
+func (r *Registrar) wait(ctx context.Context, token string, retry time.Time) bool {
 	var next time.Time // zero: none
 	if !r.with(token) {
 		next = retry
@@ -227,9 +228,9 @@ func (r *Registrar) wait(ctx context.Context, token string, retry time.Time) (fo
 	case <-ctx.Done():
 	case <-fire:
 	case <-r.wish:
-		forced = true
+		return !r.fresh()
 	}
-	return forced
+	return false
 }
 
 // backoff is the wait after the nth failure in a row: doubling, with up to a

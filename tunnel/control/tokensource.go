@@ -151,6 +151,9 @@ func (s *TokenSource) due() time.Time {
 
 // patience is the least time from one read to the next. The lock is held.
 func (s *TokenSource) patience() time.Duration {
+	if s.poll > 0 {
+		return s.poll
+	}
 	return min(s.pause<<min(s.failures, 8), max(s.pause, maxPause))
 }
 
@@ -163,7 +166,7 @@ func (s *TokenSource) take(token string, err error, now time.Time) (string, erro
 	if err == nil {
 		expires = expiryOf(token)
 		if !expires.IsZero() && expires.Sub(now) <= usableFor {
-			err = fmt.Errorf("%w: %s", ErrExpired, when(expires, now))
+			err = fmt.Errorf("%w or is about to, at %s (if this machine's clock is right)", ErrExpired, expires.UTC().Format(time.RFC3339))
 		}
 	}
 	if err != nil {
@@ -177,15 +180,6 @@ func (s *TokenSource) take(token string, err error, now time.Time) (string, erro
 	}
 	s.token, s.expires, s.err, s.failures = token, expires, nil, 0
 	return token, nil
-}
-
-// when is a time and how far it is, in words.
-func when(t, now time.Time) string {
-	d := t.Sub(now).Round(time.Second)
-	if d <= 0 {
-		return fmt.Sprintf("%s, %v ago by this machine's clock", t.UTC().Format(time.RFC3339), -d)
-	}
-	return fmt.Sprintf("%s, in %v by this machine's clock", t.UTC().Format(time.RFC3339), d)
 }
 
 // Refused says that a SNAP does not take token: unless another one is there
