@@ -138,6 +138,8 @@ type program struct {
 }
 
 var (
+	// Programs on loopback send at once what no link would carry so fast. The
+	// kernel may grant less of a buffer.
 	routerText = template.Must(template.New("").Parse(`[general]
 id = "{{.Name}}"
 config_dir = "{{.Dir}}"
@@ -147,6 +149,8 @@ level = "info"
 prometheus = "{{.Metrics}}"
 [router]
 num_processors = 1
+receive_buffer_size = 4194304
+send_buffer_size = 4194304
 `))
 	controlText = template.Must(template.New("").Parse(`[general]
 id = "{{.Name}}"
