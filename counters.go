@@ -11,6 +11,9 @@ func (s *SNAP) Counters() map[string]uint64 {
 		"snap_no_route":      s.counters.noRoute.Load(),
 		"snap_undeliverable": s.counters.undeliverable.Load(),
 	}
+	if s.network != nil {
+		s.network.addCounters(c)
+	}
 	addCounters(c, "tunnel_", s.listener.Counters())
 	addCounters(c, "udp_", s.udp.Counters())
 	return c

@@ -45,19 +45,24 @@ type SNAPConfig struct {
 	timers snaptun.Timers // for tests
 }
 
-// A SNAP forwards SCION packets between the tunnels that attach to it. A
-// tunnel's SCION address is the UDP address that the SNAP sees it at.
+// A SNAP forwards SCION packets between the tunnels that attach to it and, with
+// a topology, the routers of its AS. Without one a tunnel's SCION address is the
+// UDP address that the SNAP sees it at. Routers deliver packets to the SCION
+// host and port that they are for, so with one it is a UDP socket that the SNAP
+// binds for the tunnel: on the same port number, if that is free.
 type SNAP struct {
 	cfg      SNAPConfig
 	logger   *slog.Logger
 	udp      *tunnel.UDP
 	listener *tunnel.Listener[netip.AddrPort]
+	network  *snapNetwork // nil: the SNAP stands alone
 	counters snapCounters
 }
 
 // snapCounters counts what the SNAP does not forward.
 type snapCounters struct {
 	malformed, spoofed, pathType, noRoute, undeliverable atomic.Uint64
+	noRouter, noPort                                     atomic.Uint64
 }
 
 // NewSNAP binds the SNAP's socket. Run must be called, which closes it.
@@ -67,6 +72,13 @@ func NewSNAP(cfg SNAPConfig) (*SNAP, error) {
 		s.cfg.HandshakeLimit = defaultHandshakeLimit()
 	}
 	var err error
+	sealed, notify := func(a netip.AddrPort) netip.AddrPort { return a }, func(tunnel.PeerEvent[netip.AddrPort]) {}
+	if cfg.Topology != nil {
+		if s.network, err = newSNAPNetwork(s); err != nil {
+			return nil, err
+		}
+		sealed, notify = s.network.ports.assign, s.network.changed
+	}
 	s.udp, err = tunnel.ListenUDP(cfg.Listen, tunnel.UDPConfig{Logger: s.logger})
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", cfg.Listen, err)
@@ -74,7 +86,8 @@ func NewSNAP(cfg SNAPConfig) (*SNAP, error) {
 	s.listener, err = tunnel.NewListener(tunnel.ListenerConfig[netip.AddrPort]{
 		Config:         tunnel.Config[netip.AddrPort]{Carrier: s.udp, PrivateKey: cfg.PrivateKey, Logger: s.logger, Timers: cfg.timers},
 		Authorize:      cfg.Authorize,
-		SealedAddr:     func(a netip.AddrPort) netip.AddrPort { return a },
+		SealedAddr:     sealed,
+		Notify:         notify,
 		CookieAddr:     appendAddrPort,
 		HandshakeLimit: s.cfg.HandshakeLimit,
 	})
@@ -109,118 +122,8 @@ func (s *SNAP) Run(ctx context.Context) error {
 	defer s.udp.Close()
 	s.logger.Info("SNAP listening", "address", s.Addr(), "isd_as", s.cfg.IA, "public_key", s.PublicKey())
 	f := &forwarder{snap: s}
-	return s.listener.Run(ctx, f.forward)
+	if s.network == nil {
+		return s.listener.Run(ctx, f.forward)
+	}
+	return s.network.ports.run(ctx, func(ctx context.Context) error { return s.listener.Run(ctx, f.forward) })
 }
-
-// A forwarder holds the slices of one batch. It belongs to the goroutine that
-// receives.
-type forwarder struct {
-	snap    *SNAP
-	to      []netip.AddrPort
-	packets [][]byte
-	errs    []byte // SCMP errors of the batch
-}
-
-// forward takes a batch of packets out of tunnels and puts those that pass
-// into the tunnels that their destinations name.
-func (f *forwarder) forward(from []*snaptun.Peer[netip.AddrPort], packets [][]byte) error {
-	f.to, f.packets, f.errs = f.to[:0], f.packets[:0], f.errs[:0]
-	for i, b := range packets {
-		f.route(from[i].Origin(), b)
-	}
-	if len(f.packets) > 0 {
-		if _, err := f.snap.listener.WritePackets(f.to, f.packets); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// SCMP codes and pointers of what a SNAP refuses; the codes of snap.md §5.1.
-const (
-	scmpUnreachable, scmpParameterProblem = 1, 4
-
-	codeNoRoute            = 0
-	codeAddressUnreachable = 3
-	codeMalformed          = 16
-	codePathType           = 20
-	codeSource             = 33
-
-	pathTypePointer = 8
-)
-
-// route decides what becomes of the packet b of the tunnel at origin.
-func (f *forwarder) route(origin netip.AddrPort, b []byte) {
-	s := f.snap
-	p, err := scion.ParsePacket(b)
-	if err != nil || p.Truncated() {
-		s.counters.malformed.Add(1)
-		f.refuse(origin, b, scmpParameterProblem, codeMalformed, 0)
-		return
-	}
-	if !s.ownSource(p, origin) {
-		s.counters.spoofed.Add(1)
-		f.refuse(origin, b, scmpParameterProblem, codeSource, uint32(p.SrcHostOffset()))
-		return
-	}
-	switch p.PathType() {
-	case scion.PathEmpty, scion.PathSCION:
-	default:
-		s.counters.pathType.Add(1)
-		f.refuse(origin, b, scmpParameterProblem, codePathType, pathTypePointer)
-		return
-	}
-	if p.DstIA() != s.cfg.IA || p.PathType() != scion.PathEmpty {
-		s.counters.noRoute.Add(1)
-		f.refuse(origin, b, scmpUnreachable, codeNoRoute, 0)
-		return
-	}
-	port, err := p.DeliveryPort()
-	if err != nil {
-		s.counters.undeliverable.Add(1)
-		return
-	}
-	to := netip.AddrPortFrom(p.DstHost(), port)
-	if to == s.Addr() {
-		s.counters.undeliverable.Add(1)
-		return
-	}
-	if s.listener.Peer(to) == nil {
-		s.counters.undeliverable.Add(1)
-		f.refuse(origin, b, scmpUnreachable, codeAddressUnreachable, 0)
-		return
-	}
-	f.to = append(f.to, to)
-	f.packets = append(f.packets, p.Bytes())
-}
-
-// ownSource reports whether a packet's source is the tunnel it came out of:
-// ISD-AS, host and port, for SCMP errors the destination of what they quote.
-func (s *SNAP) ownSource(p scion.Packet, origin netip.AddrPort) bool {
-	if p.SrcIA() != s.cfg.IA || p.SrcHost() != origin.Addr() {
-		return false
-	}
-	port, err := p.SourcePort()
-	return err == nil && port == origin.Port()
-}
-
-// refuse answers a packet with an SCMP error through its own tunnel, unless it
-// is an SCMP error itself.
-func (f *forwarder) refuse(origin netip.AddrPort, b []byte, typ, code uint8, info uint32) {
-	start := len(f.errs)
-	errs, err := scion.AppendSCMPError(f.errs, scion.SCMPError{
-		Type: typ, Code: code, Info: info,
-		Src: scion.Addr{IA: f.snap.cfg.IA, Host: f.snap.hostFor(origin)},
-		Dst: scion.Addr{IA: f.snap.cfg.IA, Host: origin.Addr()},
-	}, b)
-	if err != nil { // an error that is about an error, above all
-		return
-	}
-	f.errs = errs
-	f.to = append(f.to, origin)
-	f.packets = append(f.packets, errs[start:len(errs):len(errs)])
-}
-
-// hostFor is the SNAP's own host address towards a tunnel. A wildcard address
-// stands for itself: what matters is that it is none of a tunnel's.
-func (s *SNAP) hostFor(origin netip.AddrPort) netip.Addr { return s.Addr().Addr() }

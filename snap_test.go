@@ -13,19 +13,25 @@ import (
 // A rawTunnel is a tunnel to a SNAP without a SCION host behind it.
 type rawTunnel struct {
 	*tunnel.Conn[netip.AddrPort]
-	addr scion.Addr
-	got  chan []byte
+	bound netip.AddrPort // of its socket
+	addr  scion.Addr     // that the SNAP assigned
+	got   chan []byte
 }
 
 func (n *testNet) attach(t *testing.T) *rawTunnel {
 	t.Helper()
-	udp, err := tunnel.ListenUDP(netip.MustParseAddrPort("127.0.0.1:0"), tunnel.UDPConfig{})
+	return n.attachFrom(t, "127.0.0.1:0")
+}
+
+func (n *testNet) attachFrom(t *testing.T, bind string) *rawTunnel {
+	t.Helper()
+	udp, err := tunnel.ListenUDP(netip.MustParseAddrPort(bind), tunnel.UDPConfig{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { udp.Close() })
 	up := make(chan struct{}, 1)
-	r := &rawTunnel{got: make(chan []byte, 64), addr: scion.Addr{IA: n.snap.cfg.IA, Host: udp.LocalAddr().Addr(), Port: udp.LocalAddr().Port()}}
+	r := &rawTunnel{got: make(chan []byte, 64), bound: udp.LocalAddr()}
 	r.Conn, err = tunnel.NewConn(tunnel.ConnConfig[netip.AddrPort]{
 		Config:  tunnel.Config[netip.AddrPort]{Carrier: udp, PrivateKey: newKey(t)},
 		PeerKey: n.snap.PublicKey(), Peer: n.snap.Addr(),
@@ -47,6 +53,8 @@ func (n *testNet) attach(t *testing.T) *rawTunnel {
 		})
 	})
 	await(t, up, "raw tunnel")
+	assigned := r.Status().Assigned
+	r.addr = scion.Addr{IA: n.snap.IA(), Host: assigned.Addr(), Port: assigned.Port()}
 	return r
 }
 

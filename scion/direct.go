@@ -162,7 +162,7 @@ func (d *Direct) WritePackets(packets [][]byte) (n int, err error) {
 func (d *Direct) nextHop(routers *Routers, p Packet) (netip.AddrPort, bool) {
 	switch p.PathType() {
 	case PathEmpty:
-		port, err := p.DeliveryPort()
+		port, err := p.HostPort()
 		to := netip.AddrPortFrom(p.DstHost(), port)
 		if err != nil || port == 0 || p.DstIA() != d.cfg.IA || !contains(d.cfg.ASHosts, to.Addr()) {
 			d.counters.closedHost.Add(1)
@@ -180,6 +180,46 @@ func (d *Direct) nextHop(routers *Routers, p Packet) (netip.AddrPort, bool) {
 	d.counters.pathType.Add(1)
 	return netip.AddrPort{}, false
 }
+
+// dispatcherPort is where hosts without a SNAP take what is for no port of a
+// program.
+const dispatcherPort = 30041
+
+// HostPort returns the UDP port to which a packet is sent at its destination
+// host, if that is an ordinary one and not behind a SNAP: as DeliveryPort, but
+// SCMP requests go to the host itself, on port 30041.
+func (p Packet) HostPort() (uint16, error) {
+	port, err := p.DeliveryPort()
+	if typ, _, ok := p.SCMP(); err == nil && ok && (typ == scmpEchoRequest || typ == scmpTracerouteRequest) {
+		return dispatcherPort, nil
+	}
+	return port, err
+}
+
+// UnknownEgress returns code and pointer of the Parameter Problem that says of a
+// packet with a path of type SCION that nobody knows the interface by which it
+// leaves, as routers say it: the interface is that of ingress or egress in the
+// direction in which the segment was made.
+func (p Packet) UnknownEgress() (code uint8, pointer uint32) {
+	raw := p.RawPath()
+	m := mustParseMeta(raw)
+	hop := m.currHF
+	i, last := m.segment(hop)
+	if last && m.info(raw, i)[0]&infoPeer == 0 && hop+1 < m.hops { // a crossing of segments
+		hop++
+		i, _ = m.segment(hop)
+	}
+	code = scmpUnknownIngress
+	if m.info(raw, i)[0]&infoConsDir != 0 {
+		code = scmpUnknownEgress
+	}
+	return code, uint32(p.pathOffset() + metaLen + m.segments*infoLen + hop*hopLen)
+}
+
+const (
+	scmpTracerouteRequest = 130
+	scmpUnknownIngress    = 49
+)
 
 // contains reports whether an address is in one of the prefixes. One of IPv6 in
 // IPv4-mapped form is in none.
