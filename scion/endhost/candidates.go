@@ -19,6 +19,7 @@ type candidates struct {
 	src               addr.IA
 	ups, cores, downs []*segment.PathSegment
 	refused           refusals
+	latencies         latencies // of all of them
 }
 
 // newest returns the segments without those that have a newer one of the very

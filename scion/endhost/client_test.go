@@ -3,9 +3,11 @@ package endhost
 import (
 	"compress/gzip"
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -326,5 +328,58 @@ func text(status int, contentType, body string) http.HandlerFunc {
 		w.Header().Set("Content-Type", contentType)
 		w.WriteHeader(status)
 		io.WriteString(w, body)
+	}
+}
+
+func TestClientOverTLS(t *testing.T) {
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") != "Bearer secret" || r.ProtoMajor != 2 {
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		writeProto(w, rawSNAP("http://127.0.0.1:1", as("111")))
+	}))
+	server.EnableHTTP2 = true
+	server.Config.ErrorLog = log.New(io.Discard, "", 0) // of the handshake that fails
+	server.StartTLS()
+	defer server.Close()
+	config := ClientConfig{
+		URL:   parsed(t, server.URL),
+		Token: func(context.Context) (string, error) { return "secret", nil },
+		TLS:   server.Client().Transport.(*http.Transport).TLSClientConfig,
+	}
+	c, err := NewClient(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if u, err := c.Underlays(t.Context(), as("111")); err != nil || len(u.SNAPs) != 1 || u.Scope != ScopeLoopback {
+		t.Errorf("got %+v, %v", u, err)
+	}
+	config.TLS = nil
+	stranger, err := NewClient(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stranger.Close()
+	var unknown x509.UnknownAuthorityError
+	if _, err := stranger.Underlays(t.Context(), as("111")); !errors.As(err, &unknown) {
+		t.Errorf("with a certificate that nobody knows: %v", err)
+	}
+}
+
+func TestErrorsSayWhetherToComeBack(t *testing.T) {
+	for status, want := range map[int]struct {
+		code            string
+		temporary, deny bool
+	}{
+		400: {"invalid_argument", false, false}, 401: {"unauthenticated", false, true}, 403: {"permission_denied", false, true},
+		404: {"not_found", false, false}, 418: {"unknown", false, false}, 429: {"unavailable", true, false},
+		500: {"internal", false, false}, 502: {"unavailable", true, false}, 503: {"unavailable", true, false}, 504: {"unavailable", true, false},
+	} {
+		err := parseError(status, "", nil)
+		if err.Code != want.code || err.Temporary() != want.temporary || errors.Is(err, syscall.EACCES) != want.deny {
+			t.Errorf("HTTP %d: %+v", status, err)
+		}
 	}
 }

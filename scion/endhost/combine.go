@@ -8,16 +8,12 @@ import (
 
 	"github.com/scionproto/scion/pkg/addr"
 	"github.com/scionproto/scion/pkg/segment"
-	"github.com/scionproto/scion/pkg/snet"
 	"github.com/scionproto/scion/private/path/combinator"
 
 	"github.com/snapproxy/snapproxy/scion"
 )
 
-const (
-	maxRoutes  = 512
-	maxLatency = time.Hour // a longer sum is none
-)
+const maxRoutes = 512
 
 // Combine makes routes from src to dst of segments, the ones of the fewest hops
 // first: over up, core and down segments, shortcuts and peering links. It
@@ -51,6 +47,7 @@ func combine(src, dst scion.IA, segments Segments, now time.Time) ([]*scion.Rout
 		if refused != nil {
 			err = refused
 		} else if len(routes) < maxRoutes {
+			r.Latency = c.latencies.of(r.Interfaces)
 			routes = append(routes, r)
 		}
 	}
@@ -91,6 +88,11 @@ func checked(src, dst scion.IA, segments Segments, now time.Time) candidates {
 				c.refused.add(fmt.Errorf("%s segment: %w", kind, err))
 				continue
 			}
+			for i := range s.ASEntries {
+				e := &s.ASEntries[i]
+				c.latencies.add(e)
+				e.Extensions = segment.Extensions{}
+			}
 			kept = append(kept, s)
 		}
 		return newest(kept)
@@ -117,9 +119,8 @@ func combineChecked(src, dst scion.IA, c candidates) (paths []combinator.Path, e
 func newRoute(src, dst scion.IA, p combinator.Path, now time.Time) (*scion.Route, error) {
 	r := &scion.Route{
 		Src: src, Dst: dst,
-		MTU:     int(p.Metadata.MTU),
-		Expiry:  p.Metadata.Expiry,
-		Latency: latency(p.Metadata),
+		MTU:    int(p.Metadata.MTU),
+		Expiry: p.Metadata.Expiry,
 	}
 	for _, i := range p.Metadata.Interfaces {
 		r.Interfaces = append(r.Interfaces, scion.Interface{IA: scion.IA(i.IA), ID: uint16(i.ID)})
@@ -154,20 +155,4 @@ func checkHops(r *scion.Route) error {
 		seen[ia] = true
 	}
 	return nil
-}
-
-// latency returns the sum of the latencies that a path announces, or 0 if one
-// of them is missing.
-func latency(m snet.PathMetadata) time.Duration {
-	var sum time.Duration
-	for _, l := range m.Latency {
-		if l < 0 || l > maxLatency {
-			return 0
-		}
-		sum += l
-	}
-	if sum > maxLatency {
-		return 0
-	}
-	return sum
 }

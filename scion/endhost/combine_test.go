@@ -288,3 +288,19 @@ func FuzzCombine(f *testing.F) {
 		checkCombined(t, s, now)
 	})
 }
+
+func BenchmarkCombine(b *testing.B) {
+	w := newWorld(b)
+	var s Segments
+	for i := range 10 {
+		s.Up = append(s.Up, w.segment(b, fmt.Sprintf("110 %d>%d 111 3>4 113", i+1, i+1)))
+		s.Core = append(s.Core, w.segment(b, fmt.Sprintf("210 %d>%d 110", i+301, i+301)))
+		s.Down = append(s.Down, w.segment(b, fmt.Sprintf("210 %d>%d 211", i+1, i+1)))
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := Combine(as("113"), as("211"), s); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
