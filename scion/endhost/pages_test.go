@@ -95,16 +95,12 @@ func TestClientRefusesMegabytes(t *testing.T) {
 }
 
 func TestParseSegmentsBoundsThem(t *testing.T) {
-	entry := appendMessage(nil, 1, appendMessage(nil, 1, []byte("x")))
 	tests := []struct {
 		name string
 		b    []byte
 		want error
 	}{
-		{"AS entries", appendMessage(nil, 1, repeated(appendMessage(nil, 2, entry), maxEntries+1)), errEntryCount},
-		{"long entries", appendMessage(nil, 3, appendMessage(nil, 2, make([]byte, maxEntry+1))), errEntryLength},
 		{"segments", repeated(appendMessage(nil, 2, nil), maxSegments+1), errSegmentCount},
-		{"entries without a signed part", appendMessage(nil, 1, appendMessage(nil, 2, nil)), errUnsigned},
 		{"numbers", appendNumber(nil, 1, 7), errWireType},
 		{"a token that is none", appendMessage(nil, 4, []byte{0xff}), errNotText},
 	}
@@ -112,6 +108,31 @@ func TestParseSegmentsBoundsThem(t *testing.T) {
 		var s Segments
 		if _, err := parseSegments(&s, tt.b); err != tt.want {
 			t.Errorf("%s: %v, want %v", tt.name, err, tt.want)
+		}
+	}
+}
+
+func TestParseSegmentsKeepsTheGood(t *testing.T) {
+	w := newWorld(t)
+	good, err := appendSegments(nil, Segments{Up: w.segments(t, "110 1>2 111")}, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	entry := appendMessage(nil, 1, appendMessage(nil, 1, []byte("x")))
+	for name, bad := range map[string][]byte{
+		"too many AS entries":         appendMessage(nil, 1, repeated(appendMessage(nil, 2, entry), maxEntries+1)),
+		"a long entry":                appendMessage(nil, 1, appendMessage(nil, 2, make([]byte, maxEntry+1))),
+		"an entry without its signed": appendMessage(nil, 1, appendMessage(nil, 2, nil)),
+		"half an entry":               appendMessage(nil, 1, []byte{0x12, 0x05}),
+	} {
+		var s Segments
+		if _, err := parseSegments(&s, append(bad, good...)); err != nil || len(s.Up) != 2 {
+			t.Errorf("%s: %d segments, %v", name, len(s.Up), err)
+			continue
+		}
+		routes, refused, err := combineNow(as("111"), as("110"), s)
+		if err != nil || len(routes) != 1 || refused.count != 1 {
+			t.Errorf("%s: %v, %v, refused %d", name, routes, err, refused.count)
 		}
 	}
 }

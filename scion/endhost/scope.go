@@ -34,17 +34,26 @@ func (s Scope) String() string {
 	return "unknown"
 }
 
-var shared = netip.MustParsePrefix("100.64.0.0/10") // RFC 6598
+var (
+	shared    = netip.MustParsePrefix("100.64.0.0/10") // RFC 6598
+	siteLocal = netip.MustParsePrefix("fec0::/10")     // RFC 3879, deprecated
+	nat64     = netip.MustParsePrefix("64:ff9b::/96")  // RFC 6052: an IPv4 address beyond a translator
+	embedded  = netip.MustParsePrefix("::/96")         // RFC 4291, 2.5.5.1, deprecated
+)
 
 // ScopeOf returns the scope of a unicast address.
 func ScopeOf(a netip.Addr) Scope {
 	a = a.Unmap()
+	if nat64.Contains(a) {
+		b := a.As16()
+		a = netip.AddrFrom4([4]byte(b[12:]))
+	}
 	switch {
 	case a.IsLoopback():
 		return ScopeLoopback
 	case a.IsLinkLocalUnicast():
 		return ScopeLinkLocal
-	case a.IsPrivate() || shared.Contains(a):
+	case a.IsPrivate() || shared.Contains(a) || siteLocal.Contains(a):
 		return ScopePrivate
 	}
 	return ScopePublic
@@ -79,11 +88,12 @@ func (s Scope) Permits(a netip.Addr) error {
 	return nil
 }
 
-// isReserved reports whether a is in 0.0.0.0/8 (RFC 1122) or 240.0.0.0/4
-// (RFC 1112), the broadcast address among them.
+// isReserved reports whether a is in 0.0.0.0/8 (RFC 1122), 240.0.0.0/4 (RFC
+// 1112, the broadcast address among them) or an IPv4 address in IPv6 of a kind
+// that is no more.
 func isReserved(a netip.Addr) bool {
 	if !a.Is4() {
-		return false
+		return embedded.Contains(a) && !a.IsLoopback()
 	}
 	first := a.As4()[0]
 	return first == 0 || first >= 240

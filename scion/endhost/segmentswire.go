@@ -111,7 +111,8 @@ func parseSegments(s *Segments, b []byte) (next string, err error) {
 	return next, err
 }
 
-// append appends the segment in f to a part of s.
+// append appends the segment in f to a part of s. One that is malformed or too
+// long becomes an empty one, which Combine counts: the others may be good.
 func (s *Segments) append(part *[]*control_plane.PathSegment, f field) error {
 	if s.Len() >= maxSegments {
 		return errSegmentCount
@@ -121,8 +122,11 @@ func (s *Segments) append(part *[]*control_plane.PathSegment, f field) error {
 		return err
 	}
 	segment, err := parsePathSegment(m)
+	if err != nil {
+		segment = &pathSegment{}
+	}
 	*part = append(*part, segment)
-	return err
+	return nil
 }
 
 // parsePathSegment parses the outer layers of a PathSegment and leaves what is

@@ -20,12 +20,12 @@ func TestParseUnderlaysDependsOnWhereTheAPILives(t *testing.T) {
 	}{
 		{"public", []string{public, "https://snap.example", "https://[2001:db8::1]:1/", "http://snap.example/api/"},
 			[]Scope{ScopePublic, ScopePrivate, ScopeLinkLocal, ScopeLoopback}},
-		{"private", []string{private, "https://192.168.1.1", "http://172.16.0.1:80", "http://[fd00::1]:80", "http://100.64.1.1", "http://[::ffff:10.1.2.3]"},
+		{"private", []string{private, "https://192.168.1.1", "http://172.16.0.1:80", "http://[fd00::1]:80", "http://100.64.1.1", "http://[fec0::1]", "http://[64:ff9b::10.0.0.1]", "http://[::ffff:10.1.2.3]"},
 			[]Scope{ScopePrivate, ScopeLinkLocal, ScopeLoopback}},
 		{"link-local", []string{local, "http://[fe80::1]:80"}, []Scope{ScopeLinkLocal, ScopeLoopback}},
-		{"loopback", []string{loopback, "http://[::1]:80", "http://localhost", "http://LOCALHOST.:80", "http://a.localhost", "http://[::ffff:127.0.0.1]"}, []Scope{ScopeLoopback}},
+		{"loopback", []string{loopback, "http://[::1]:80", "http://localhost", "http://LOCALHOST.:80", "http://a.localhost", "http://[::ffff:127.0.0.1]", "http://[64:ff9b::7f00:1]"}, []Scope{ScopeLoopback}},
 		{"nobody", []string{
-			"http://0.0.0.0:80", "http://[::]:80", "http://224.0.0.1", "http://[ff02::1]", "http://255.255.255.255", "http://240.1.1.1", "http://0.1.2.3",
+			"http://0.0.0.0:80", "http://[::]:80", "http://224.0.0.1", "http://[ff02::1]", "http://255.255.255.255", "http://240.1.1.1", "http://0.1.2.3", "http://[::127.0.0.1]", "http://[::10.0.0.1]",
 			"http://[fe80::1%25eth0]:80", "http://127.1", "http://0x7f000001", "http://2130706433", "http://017700000001", "http://1.2.3.4.5",
 			"127.0.0.1:9000", "snap.example:8443", "snap.example", "", "ftp://snap.example", "file:///etc/passwd", "http:///x", "https://", "http:snap.example",
 			"https://user@snap.example", "https://user:secret@snap.example", "https://snap.example?x=y", "https://snap.example/?", "https://snap.example#x",
@@ -209,5 +209,26 @@ func FuzzParseUnderlays(f *testing.F) {
 			t.Errorf("written and read again: %+v, %v, want %+v", again, err, u)
 		}
 		parseUnderlaysRequest(b)
+	})
+}
+
+func FuzzParseURL(f *testing.F) {
+	for _, s := range []string{"http://a:1/x/", "https://user:secret@a@b?x#y", "http://[::1%25lo]:0", "HTTPS://A.", "http://127.1", "a:1"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		u, err := ParseURL(s)
+		if err != nil {
+			if text := err.Error(); strings.ContainsAny(text, "\n\r\x1b") || len(text) > 2000 {
+				t.Errorf("%q", text)
+			}
+			return
+		}
+		if u.Scheme != "http" && u.Scheme != "https" || u.User != nil || u.Hostname() == "" || u.RawQuery != "" {
+			t.Errorf("%q is taken for %+v", s, u)
+		}
+		if again, err := ParseURL(u.String()); err != nil || again.Host != u.Host {
+			t.Errorf("%q is written as %q: %v", s, u, err)
+		}
 	})
 }
