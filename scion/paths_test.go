@@ -154,7 +154,7 @@ func TestRoutesOutliveFailedFetchesButNotTheirExpiry(t *testing.T) {
 					}
 					return got == nil
 				})
-				if got := time.Since(j.began); got != 25*time.Minute {
+				if got := time.Since(j.began); got > 25*time.Minute+4*time.Second {
 					t.Errorf("the last expired after %v", got)
 				}
 				if j.Best() != nil || j.Peek() != nil || j.Err() == nil || len(j.Status()) != 0 {

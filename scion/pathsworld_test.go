@@ -184,7 +184,8 @@ func (j *journey) status() string {
 	return b.String()
 }
 
-// await calls f every 10 ms until it is true, and returns after how long.
+// await calls f a thousand times within the limit until it is true, and
+// returns after how long.
 func (j *journey) await(limit time.Duration, f func() bool) time.Duration {
 	j.t.Helper()
 	began := time.Now()
@@ -192,7 +193,7 @@ func (j *journey) await(limit time.Duration, f func() bool) time.Duration {
 		if time.Since(began) > limit {
 			j.t.Fatalf("not within %v\n%s", limit, j.status())
 		}
-		time.Sleep(10 * time.Millisecond)
+		time.Sleep(limit / 1000)
 	}
 	return time.Since(began)
 }
