@@ -20,6 +20,9 @@ const (
 	// patience is how long a test waits for what must come; it says nothing of
 	// how fast it should.
 	patience = 40 * time.Second
+	// startPatience is how long the network may take to know its paths: seconds
+	// on an idle machine.
+	startPatience = 3 * time.Minute
 	// life bounds the network of a run.
 	life = 30 * time.Minute
 )
@@ -66,7 +69,7 @@ var started = sync.OnceValues(func() (*Lab, error) {
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), startPatience)
 	defer cancel()
 	theLab, err = Start(ctx, Config{Tools: tools, Dir: dir, Life: life})
 	fmt.Fprintf(os.Stderr, "reference programs at hand after %.1f s, paths %.1f s later\n", built.Sub(begin).Seconds(), time.Since(built).Seconds())

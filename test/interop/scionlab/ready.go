@@ -56,7 +56,7 @@ func (l *Lab) AwaitPaths(ctx context.Context) error {
 
 // segments asks the control service of the AS for segments and counts them.
 func (as *AS) segments(ctx context.Context, src, dst string) (int, error) {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	body, err := json.Marshal(map[string]string{"srcIsdAs": number(src), "dstIsdAs": number(dst)})
 	if err != nil {
