@@ -2,6 +2,7 @@ package snapproxy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -47,6 +48,7 @@ type attachment struct {
 	below atomic.Pointer[below]
 	down  chan struct{} // has an element when the tunnel went down
 	six   atomic.Bool   // the underlay is IPv6
+	port  uint16        // that was bound last; belongs to Run
 
 	mu      sync.Mutex // guards what follows
 	problem error      // why there is nothing to attach to
@@ -153,10 +155,19 @@ func (a *attachment) listen(towards netip.Addr) (*tunnel.UDP, error) {
 		}
 	}
 	a.six.Store(towards.Is6())
-	udp, err := tunnel.ListenUDP(bind, tunnel.UDPConfig{Logger: a.logger, CoalesceLimit: foreignBurst})
+	cfg := tunnel.UDPConfig{Logger: a.logger, CoalesceLimit: foreignBurst}
+	var udp *tunnel.UDP
+	err := errors.New("no port was bound before")
+	if bind.Port() == 0 && a.port != 0 { // the port is the SCION address of an exit
+		udp, err = tunnel.ListenUDP(netip.AddrPortFrom(bind.Addr(), a.port), cfg)
+	}
+	if err != nil {
+		udp, err = tunnel.ListenUDP(bind, cfg)
+	}
 	if err != nil {
 		return nil, &bindError{fmt.Errorf("bind %s: %w", bind, err)}
 	}
+	a.port = udp.LocalAddr().Port()
 	a.logger.Debug("socket bound", "local", udp.LocalAddr())
 	return udp, nil
 }

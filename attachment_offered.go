@@ -73,6 +73,9 @@ func (a *attachment) attachThrough(ctx context.Context, api *endhost.Client, del
 	ask, cancel := context.WithTimeout(ctx, askLimit)
 	offer, err := api.Underlays(ask, a.cfg.IA)
 	cancel()
+	if err != nil && !a.cfg.IA.IsZero() {
+		err = fmt.Errorf("for %s: %w", a.cfg.IA, err)
+	}
 	if err != nil {
 		return false, err
 	}
@@ -101,7 +104,8 @@ func (a *attachment) nothingOffered(api *endhost.Client, offer endhost.Underlays
 }
 
 // attachTo registers the key at a SNAP and runs a tunnel to it until it does
-// not answer any more, although the key was registered again.
+// not answer any more, although the key was registered again and, at last,
+// another port was taken: the SNAP may hold ours for another key.
 func (a *attachment) attachTo(ctx context.Context, snap endhost.SNAP, scope endhost.Scope, deliver func([][]byte) error) (up bool, err error) {
 	cfg := control.ClientConfig{URL: snap.URL, Proxy: a.cfg.APIProxy, Allow: a.cfg.allowsToken, Logger: a.logger}
 	if a.cfg.Token != nil {
@@ -123,12 +127,15 @@ func (a *attachment) attachTo(ctx context.Context, snap endhost.SNAP, scope endh
 			return up, fmt.Errorf("SNAP %s: data plane: %w", snap.URL, err)
 		}
 		t := snapTarget{name: plane.Addr.String(), key: plane.Key, ia: a.choose(snap.IAs), addr: plane.Addr}
+		if tries > 0 {
+			a.port = 0
+		}
 		stood, err := a.attachOnce(ctx, client, t, deliver)
 		if !errors.Is(err, errUnanswered) {
 			return up || stood, err
 		}
 		if stood {
-			up, tries = true, 0
+			up, tries = true, -1
 		}
 	}
 	return up, fmt.Errorf("SNAP %s: %w", snap.URL, errUnanswered)
@@ -180,7 +187,11 @@ func (a *attachment) watch(ctx context.Context, conn *tunnel.Conn[netip.AddrPort
 		case <-a.down:
 			*stood = true
 			limit.Reset(answerLimit)
-			registrar.Again()
+			if registrar.Register(ctx) != nil {
+				registrar.Again() // and tell
+				continue
+			}
+			conn.Initiate()
 		case <-limit.C:
 			if !conn.Status().Up {
 				return errUnanswered
