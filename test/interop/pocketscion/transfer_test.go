@@ -74,9 +74,12 @@ func TestTransferSurvives(t *testing.T) {
 		t.Logf("%5.1f s: link %s up", time.Since(begin).Seconds(), l.name)
 	}
 	<-time.After(time.Until(begin.Add(transferTime)))
+	for _, f := range flows {
+		close(f.halt)
+	}
 	var longest time.Duration
 	for i, f := range flows {
-		gaps, bytes, err := f.stop()
+		gaps, bytes, err := f.end()
 		name := fmt.Sprintf("download %d", i+1)
 		if i >= downloads {
 			name = "upload"
@@ -160,7 +163,7 @@ type gap struct{ length, end time.Duration } // end counts from the begin of the
 
 const (
 	recordSize  = 4096
-	recordPause = 10 * time.Millisecond
+	recordPause = 20 * time.Millisecond
 )
 
 // startFlow connects through an HTTP proxy to a server of the test's own.
@@ -200,9 +203,8 @@ func startFlow(t *testing.T, proxy string, begin time.Time, download bool) *flow
 	return f
 }
 
-// stop ends the flow and returns what the reader saw.
-func (f *flow) stop() ([]gap, int, error) {
-	close(f.halt)
+// end waits for the end of the flow and returns what the reader saw.
+func (f *flow) end() ([]gap, int, error) {
 	select {
 	case <-f.done:
 	case <-time.After(patience):
