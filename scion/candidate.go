@@ -44,6 +44,7 @@ type standing struct {
 	tooSmall bool          // its MTU is below the least: it is not used at all
 	mtu      int           // largest packet that was not reported too big; zero: any
 	mtuUntil time.Duration // how long that is believed
+	full     int           // the MTU without it
 }
 
 const (
@@ -123,6 +124,13 @@ func (c *candidate) restored() bool {
 func (p *Paths) rank(t time.Time) {
 	now := p.instant(t)
 	before := len(p.candidates)
+	for _, c := range p.candidates {
+		if c.mtu != 0 && now >= c.mtuUntil {
+			full := *c.route.Load()
+			full.MTU, c.mtu, c.tooSmall = c.full, 0, false
+			c.route.Store(&full)
+		}
+	}
 	p.candidates = slices.DeleteFunc(p.candidates, func(c *candidate) bool {
 		expired := c.expired(t)
 		if expired {
@@ -177,6 +185,9 @@ func (p *Paths) offer(now time.Duration, best *candidate) {
 func (p *Paths) nextChange(now time.Duration) time.Duration {
 	next := now + time.Minute
 	for _, c := range p.candidates {
+		if c.mtu != 0 {
+			next = min(next, c.mtuUntil)
+		}
 		if c.left && c.until > now {
 			next = min(next, c.until)
 		} else if c.left {

@@ -107,7 +107,7 @@ func (p *Paths) Best() *Route {
 	defer p.mu.Unlock()
 	p.rank(t)
 	c := p.best.Load()
-	if p.probing != nil && !p.probing.expired(t) {
+	if p.probing != nil && !p.probing.tooSmall && !p.probing.expired(t) {
 		c = p.probing
 	}
 	if c == nil {

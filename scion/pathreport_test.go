@@ -196,5 +196,11 @@ func TestPacketTooBigLowersTheMTU(t *testing.T) {
 		if j.Route(1) != nil || j.Best() != nil || j.Err() == nil {
 			t.Errorf("on %v, Err() = %v", j.Route(1), j.Err())
 		}
+		j.set(errLookup)
+		time.Sleep(mtuFor)
+		j.wantAt([]string{j.send(1), j.send(2)}, direct1(t), direct1(t))
+		if got := j.Route(1).MTU; got != 1400 {
+			t.Errorf("MTU is %d after a while, want 1400", got)
+		}
 	})
 }

@@ -217,10 +217,8 @@ func (p *Paths) renew(c *candidate, r *Route, now time.Duration) {
 			c.until = min(c.until, c.at+c.penalty)
 		}
 	}
-	if c.mtu != 0 && now >= c.mtuUntil {
-		c.mtu = 0
-	}
-	if c.mtu != 0 {
+	c.full = r.MTU
+	if c.mtu != 0 && now < c.mtuUntil {
 		r.MTU = min(r.MTU, c.mtu)
 	}
 	c.tooSmall = r.MTU < p.cfg.MinMTU

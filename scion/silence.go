@@ -35,7 +35,7 @@ func (p *Paths) look(t time.Time) (busy bool, suspect *candidate) {
 	p.scratch = append(p.scratch[:0], p.candidates...)
 	for _, c := range p.scratch {
 		sent := time.Duration(c.sent.Load())
-		if now-sent > flowIdle {
+		if now-sent > flowIdle || c.tooSmall {
 			continue
 		}
 		busy = true
