@@ -140,7 +140,7 @@ func (f *forwarder) within(p scion.Packet) {
 		f.packets = append(f.packets, p.Bytes())
 		return
 	}
-	if n := s.network; n != nil && n.ports.at(to) == nil && inPrefixes(s.cfg.ASHosts, to.Addr()) {
+	if n := s.network; n != nil && n.ports.at(to) == nil && scion.OpenHost(s.cfg.ASHosts, to.Addr()) {
 		if number, err = p.HostPort(); err == nil && number != 0 {
 			f.send(p, netip.AddrPortFrom(to.Addr(), number))
 			return

@@ -115,7 +115,7 @@ func (n *snapNetwork) accept(port *snapPort, from netip.AddrPort, b []byte) ([]b
 		return nil, false
 	}
 	cfg := &n.snap.cfg
-	if !n.routers.Has(from) && !inPrefixes(cfg.ASHosts, from.Addr()) {
+	if !n.routers.Has(from) && !scion.OpenHost(cfg.ASHosts, from.Addr()) {
 		n.foreign.Add(1)
 		return nil, false
 	}
@@ -143,15 +143,6 @@ func (n *snapNetwork) changed(ev tunnel.PeerEvent[netip.AddrPort]) {
 		return
 	}
 	n.ports.confirm(ev.Peer.Origin())
-}
-
-func inPrefixes(prefixes []netip.Prefix, a netip.Addr) bool {
-	for _, p := range prefixes {
-		if p.Contains(a) {
-			return true
-		}
-	}
-	return false
 }
 
 // send sends packets from the port of a tunnel. What a port that was closed

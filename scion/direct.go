@@ -106,7 +106,7 @@ func (d *Direct) accept(routers *Routers, from netip.AddrPort, b []byte) bool {
 		d.counters.hints.Add(1)
 		return false
 	}
-	if !routers.Has(from) && !contains(d.cfg.ASHosts, from.Addr()) {
+	if !routers.Has(from) && !OpenHost(d.cfg.ASHosts, from.Addr()) {
 		d.counters.foreign.Add(1)
 		return false
 	}
@@ -127,7 +127,7 @@ func (d *Direct) accept(routers *Routers, from netip.AddrPort, b []byte) bool {
 // hosts of the AS only their own on the empty path.
 func (p Packet) FromUnderlay(ia IA, from netip.AddrPort, routers *Routers, hosts []netip.Prefix) bool {
 	if p.PathType() == PathEmpty {
-		return p.SrcIA() == ia && p.DstIA() == ia && p.SrcHost() == from.Addr() && contains(hosts, from.Addr())
+		return p.SrcIA() == ia && p.DstIA() == ia && p.SrcHost() == from.Addr() && OpenHost(hosts, from.Addr())
 	}
 	return routers.Has(from)
 }
@@ -164,7 +164,7 @@ func (d *Direct) nextHop(routers *Routers, p Packet) (netip.AddrPort, bool) {
 	case PathEmpty:
 		port, err := p.HostPort()
 		to := netip.AddrPortFrom(p.DstHost(), port)
-		if err != nil || port == 0 || p.DstIA() != d.cfg.IA || !contains(d.cfg.ASHosts, to.Addr()) {
+		if err != nil || port == 0 || p.DstIA() != d.cfg.IA || !OpenHost(d.cfg.ASHosts, to.Addr()) {
 			d.counters.closedHost.Add(1)
 			return netip.AddrPort{}, false
 		}
@@ -221,12 +221,13 @@ const (
 	scmpUnknownIngress    = 49
 )
 
-// contains reports whether an address is in one of the prefixes. One of IPv6 in
-// IPv4-mapped form is in none.
-func contains(prefixes []netip.Prefix, a netip.Addr) bool {
-	for _, p := range prefixes {
-		if p.Contains(a) {
-			return true
+// OpenHost reports whether a host of the AS is in one of the prefixes that were
+// opened. What is no address of one host is in none, nor is one in IPv4-mapped
+// form, and the machine itself (127.0.0.0/8, ::1) only in one of its own.
+func OpenHost(opened []netip.Prefix, a netip.Addr) bool {
+	for _, p := range opened {
+		if p.Contains(a) && (!a.IsLoopback() || p.Addr().IsLoopback()) {
+			return checkHost(a) == nil
 		}
 	}
 	return false

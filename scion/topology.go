@@ -216,7 +216,7 @@ func jsonFault(b []byte, err error) error {
 		if typ.Field == "" {
 			return fmt.Errorf("line %d: a JSON %s where an object belongs", line, typ.Value)
 		}
-		return fmt.Errorf("line %d: %s: a JSON %s has no place there", line, quotable(typ.Field), typ.Value)
+		return fmt.Errorf("line %d: %s: a JSON %s has no place there", line, quoted(typ.Field), typ.Value)
 	}
 	return err
 }

@@ -48,9 +48,18 @@ func newRouters(owners map[uint16]netip.AddrPort) *Routers {
 	return r
 }
 
+// checkRouter holds that datagrams can be sent to an address.
 func checkRouter(a netip.AddrPort) error {
-	ip := a.Addr()
-	if !ip.IsValid() || ip.IsUnspecified() || ip.IsMulticast() || ip == netip.AddrFrom4([4]byte{255, 255, 255, 255}) || a.Port() == 0 {
+	if a.Port() == 0 {
+		return errRouterAddr
+	}
+	return checkHost(a.Addr())
+}
+
+// checkHost holds that an address is one host's.
+func checkHost(ip netip.Addr) error {
+	broadcast := netip.AddrFrom4([4]byte{255, 255, 255, 255})
+	if !ip.IsValid() || ip.Is4In6() || ip.IsUnspecified() || ip.IsMulticast() || ip == broadcast {
 		return errRouterAddr
 	}
 	return nil
