@@ -211,7 +211,9 @@ func TestOldKeysStayWhileTheSetCannotBeHad(t *testing.T) {
 		{"empty", says(200, "application/json", `{"keys":[]}`), "none of its 0 keys"},
 		{"nothing", says(200, "application/json", ""), "no JSON object"},
 		{"gone", says(404, "text/plain", "no\nsuch file"), "HTTP 404: no such file"},
-		{"elsewhere", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "https://evil.example/x", http.StatusFound) }, "redirects to https://evil.example, which is not followed"},
+		{"elsewhere", func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "https://evil.example/x", http.StatusFound)
+		}, "redirects to https://evil.example, which is not followed"},
 		{"endless", func(w http.ResponseWriter, _ *http.Request) { w.Write(make([]byte, maxKeySet+1)) }, "more than 1048576 bytes"},
 		{"hangs", hangs, "deadline exceeded"},
 	} {

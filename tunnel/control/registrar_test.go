@@ -196,3 +196,29 @@ func TestStaticTokenThatEndsIsTold(t *testing.T) {
 		}
 	})
 }
+
+// TestRegistryLostByARestart: the SNAP forgets the key and tells nobody.
+func TestRegistryLostByARestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v := newVerifier(t, func(cfg *VerifierConfig) { cfg.Clock = nil })
+		serve := func() (*Handler, *Registry) {
+			r := NewRegistry(RegistryConfig{})
+			return NewHandler(HandlerConfig{Verifier: v, Registry: r, DataPlane: func() DataPlane { return samplePlane }}), r
+		}
+		handler, before := serve()
+		r, _ := startRegistrar(t, http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) { handler.ServeHTTP(w, q) }),
+			StaticToken("--token", freshToken(t, "id", 24*time.Hour)))
+		if !before.Authorized(keyOf(1), time.Now()) {
+			t.Fatal("not registered")
+		}
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		var after *Registry
+		handler, after = serve()
+		r.Again()
+		synctest.Wait()
+		if !after.Authorized(keyOf(1), time.Now()) {
+			t.Error("not registered again")
+		}
+	})
+}

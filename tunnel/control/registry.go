@@ -55,7 +55,8 @@ type binding struct {
 	claims Claims
 }
 
-// NewRegistry returns an empty Registry. A Verifier can have several.
+// NewRegistry returns an empty Registry. It is to be made before its Verifier
+// runs, which can have several.
 func NewRegistry(cfg RegistryConfig) *Registry {
 	r := &Registry{
 		cfg: cfg, logger: orDiscard(cfg.Logger), changed: make(chan struct{}, 1),

@@ -26,11 +26,16 @@ const (
 	// while they fail, up to maxPause.
 	commandPause = 5 * time.Second
 	maxPause     = time.Minute
+	// readLimit ends a read, should it not end by itself. A command has its own,
+	// shorter limit. oldPatience is how long one waits for it who has an old
+	// token that is still good.
+	readLimit   = 35 * time.Second
+	oldPatience = 2 * time.Second
 )
 
-// A TokenSource gives the bearer token of the moment. It starts nothing by
-// itself; its methods may be called concurrently. Its errors name where the
-// token should have come from, never the token.
+// A TokenSource gives the bearer token of the moment. Its methods may be called
+// concurrently. Its errors name where the token should have come from, never
+// the token.
 type TokenSource struct {
 	origin string
 	read   func(ctx context.Context) (string, error)
@@ -38,9 +43,8 @@ type TokenSource struct {
 	pause  time.Duration // least time between two reads
 	fixed  bool          // reading again gives the same
 
-	turn chan struct{} // held by who reads
-
 	mu       sync.Mutex // guards what follows; never held while reading
+	reading  *reading   // the one that goes on; nil: none
 	token    string
 	expires  time.Time // zero: the token does not say
 	asked    time.Time // when it was read last
@@ -74,40 +78,87 @@ func CommandToken(origin string, run func(ctx context.Context) (string, error)) 
 }
 
 func newTokenSource(origin string, read func(ctx context.Context) (string, error)) *TokenSource {
-	return &TokenSource{origin: origin, read: read, turn: make(chan struct{}, 1)}
+	return &TokenSource{origin: origin, read: read}
 }
 
 // Token returns the token of the moment, which is good for 10 s at least if it
-// says when it expires. It reads it again if that is due; while that fails, an
-// old token that is still good will do.
+// says when it expires. It reads it again if that is due; while that fails or
+// takes long, an old token that is still good will do. Reading goes on when ctx
+// ends, so that a command has its time however little its callers have.
 func (s *TokenSource) Token(ctx context.Context) (string, error) {
-	if token, ok, err := s.current(time.Now()); ok {
+	s.mu.Lock()
+	now := time.Now()
+	if token, ok, err := s.current(now); ok {
+		s.mu.Unlock()
 		return token, err
 	}
+	var old string
+	var enough <-chan time.Time
+	if s.usable(now) {
+		old = s.token
+		timer := time.NewTimer(oldPatience)
+		defer timer.Stop()
+		enough = timer.C
+	}
+	r := s.begin(ctx)
+	s.mu.Unlock()
 	select {
-	case s.turn <- struct{}{}:
+	case <-r.ended:
+		return r.token, r.err
+	case <-enough:
+		return old, nil
 	case <-ctx.Done():
 		return "", fmt.Errorf("%s: %w", s.origin, ctx.Err())
 	}
-	defer func() { <-s.turn }()
-	if token, ok, err := s.current(time.Now()); ok { // somebody else has read it meanwhile
-		return token, err
+}
+
+// A reading is one read of a token, for all who wait for it.
+type reading struct {
+	cancel context.CancelFunc
+	ended  chan struct{} // closed when what follows is there
+	token  string
+	err    error
+}
+
+// begin returns the reading that goes on, or begins one. The lock is held.
+func (s *TokenSource) begin(ctx context.Context) *reading {
+	if s.reading != nil {
+		return s.reading
 	}
-	token, err := s.read(ctx)
-	if err != nil && ctx.Err() != nil {
-		return "", fmt.Errorf("%s: %w", s.origin, ctx.Err())
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readLimit)
+	r := &reading{cancel: cancel, ended: make(chan struct{})}
+	s.reading = r
+	go func() {
+		defer cancel()
+		token, err := s.read(ctx)
+		if err == nil {
+			token = strings.TrimSpace(token)
+			err = checkToken(token)
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		r.token, r.err = s.take(token, err, time.Now())
+		s.reading = nil
+		close(r.ended)
+	}()
+	return r
+}
+
+// Close ends a reading that goes on and waits for its end. The source may still
+// be used.
+func (s *TokenSource) Close() {
+	s.mu.Lock()
+	r := s.reading
+	s.mu.Unlock()
+	if r != nil {
+		r.cancel()
+		<-r.ended
 	}
-	if err == nil {
-		token = strings.TrimSpace(token)
-		err = checkToken(token)
-	}
-	return s.take(token, err, time.Now())
 }
 
 // current returns the outcome of the last read, unless it is due to read again.
+// The lock is held.
 func (s *TokenSource) current(now time.Time) (token string, ok bool, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	switch {
 	case s.asked.IsZero(), !now.Before(s.due()):
 		return "", false, nil
@@ -157,10 +208,8 @@ func (s *TokenSource) patience() time.Duration {
 	return min(s.pause<<min(s.failures, 8), max(s.pause, maxPause))
 }
 
-// take takes what was read.
+// take takes what was read. The lock is held.
 func (s *TokenSource) take(token string, err error, now time.Time) (string, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.asked, s.refused = now, false
 	var expires time.Time
 	if err == nil {

@@ -216,6 +216,7 @@ func TestManyWaitForOneCommand(t *testing.T) {
 		if _, err := s.Token(ctx); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("who cannot wait gets %v", err)
 		}
+		// The command goes on for the others.
 		for range 3 {
 			if err := <-errs; err != nil {
 				t.Error(err)
@@ -225,8 +226,56 @@ func TestManyWaitForOneCommand(t *testing.T) {
 			t.Errorf("%d runs", runs)
 		}
 		time.Sleep(unknownLife)
+		wantToken(t, s, "opaque")
+		time.Sleep(20 * time.Second)
 		if wantToken(t, s, "opaque"); runs != 2 {
 			t.Errorf("%d runs of a command whose token does not say when it expires", runs)
+		}
+	})
+}
+
+func TestOldTokenWillDoWhileTheNewOneIsSlow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		first := freshToken(t, "first", 10*time.Minute)
+		next := first
+		s := CommandToken("--token-command", func(context.Context) (string, error) {
+			time.Sleep(20 * time.Second)
+			return next, nil
+		})
+		wantToken(t, s, first)
+		next = freshToken(t, "second", time.Hour)
+		time.Sleep(9 * time.Minute)
+		began := time.Now()
+		if wantToken(t, s, first); time.Since(began) != oldPatience {
+			t.Errorf("waited %v", time.Since(began))
+		}
+		time.Sleep(20 * time.Second)
+		wantToken(t, s, next)
+	})
+}
+
+func TestClosedSourceReadsNoMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := CommandToken("--token-command", func(ctx context.Context) (string, error) {
+			<-ctx.Done()
+			return "", ctx.Err()
+		})
+		s.Close()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := s.Token(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Error(err)
+		}
+		began := time.Now()
+		if s.Close(); time.Since(began) != 0 {
+			t.Errorf("took %v", time.Since(began))
+		}
+		wantNoToken(t, s, "", "--token-command: context canceled")
+		time.Sleep(time.Minute)
+		began = time.Now()
+		wantNoToken(t, s, "", "--token-command: context deadline exceeded")
+		if time.Since(began) != readLimit {
+			t.Errorf("a read took %v", time.Since(began))
 		}
 	})
 }
