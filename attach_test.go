@@ -336,3 +336,23 @@ func TestAssignedAddressThatChanges(t *testing.T) {
 		}
 	}
 }
+
+// Whom a discovery service names is sent the token only if the user said so.
+func TestDiscoveredAPIs(t *testing.T) {
+	n := newAPINet(t)
+	e := n.startExit(t)
+	network := n.network(t, "client")
+	network.EndhostAPIs, network.Discovery = nil, []string{"http://127.0.0.1:1/", n.url()}
+	network.SNAPHosts = []string{"127.0.0.1"}
+	c := startClientOf(t, network, e)
+	await(t, c.Ready(), "client")
+
+	network = n.network(t, "other")
+	network.EndhostAPIs, network.Discovery = nil, []string{n.url()}
+	c = startClientOf(t, network, e)
+	for deadline := time.Now().Add(20 * time.Second); !strings.Contains(c.Silent(), "401"); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("Silent() = %q, want 401 without a token", c.Silent())
+		}
+	}
+}

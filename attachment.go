@@ -82,7 +82,7 @@ func (a *attachment) Run(ctx context.Context, deliver func(packets [][]byte) err
 	switch {
 	case a.cfg.Direct:
 		return a.runDirect(ctx, deliver)
-	case len(a.cfg.EndhostAPIs) > 0:
+	case len(a.cfg.EndhostAPIs)+len(a.cfg.Discovery) > 0:
 		return a.runOffered(ctx, deliver)
 	default:
 		return a.runNamed(ctx, deliver)
@@ -225,7 +225,7 @@ func (a *attachment) silence() string {
 		return a.problem.Error()
 	case a.using == "":
 		return "not attached yet"
-	case len(a.cfg.EndhostAPIs) > 0:
+	case a.cfg.SNAP == "":
 		return fmt.Sprintf("the SNAP %s has registered the key but does not answer", a.using)
 	}
 	return fmt.Sprintf("the SNAP %s does not answer: is it running, is --snap-key its key, and is %s in its authorized keys?",

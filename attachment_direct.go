@@ -80,7 +80,10 @@ func (a *attachment) firstRouters(ctx context.Context) (routersOf, bool) {
 // listRouters asks the endhost APIs, in their order, for the routers of an AS.
 func (a *attachment) listRouters(ctx context.Context, ia scion.IA) (routersOf, error) {
 	var errs []error
-	for _, api := range a.lookup.apis {
+	if err := a.discover(ctx); err != nil {
+		errs = append(errs, err)
+	}
+	for _, api := range a.lookup.apis() {
 		ask, cancel := context.WithTimeout(ctx, askLimit)
 		offer, err := api.Underlays(ask, ia)
 		cancel()

@@ -33,7 +33,10 @@ func (a *attachment) runOffered(ctx context.Context, deliver func(packets [][]by
 	for wait := firstRound; ctx.Err() == nil; {
 		used := false
 		var problems []error
-		for _, api := range a.lookup.apis {
+		if err := a.discover(ctx); err != nil {
+			problems = append(problems, err)
+		}
+		for _, api := range a.lookup.apis() {
 			up, err := a.attachThrough(ctx, api, deliver)
 			if fatal := (*bindError)(nil); errors.As(err, &fatal) || ctx.Err() != nil {
 				return endOf(ctx, err)
@@ -57,6 +60,13 @@ func (a *attachment) runOffered(ctx context.Context, deliver func(packets [][]by
 		}
 	}
 	return nil
+}
+
+// discover asks for endhost APIs, if there are services to ask.
+func (a *attachment) discover(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, askLimit)
+	defer cancel()
+	return a.lookup.discover(ctx)
 }
 
 // endOf returns err unless it came about because ctx ended.

@@ -85,8 +85,13 @@ func LookupPaths(ctx context.Context, cfg NetworkConfig, src, dst scion.IA) ([]*
 	if err != nil {
 		return nil, err
 	}
+	if len(l.named) == 0 && len(cfg.Discovery) > 0 {
+		if err := l.discover(ctx); err != nil {
+			return nil, err
+		}
+	}
 	if src.IsZero() {
-		if src, err = l.source(ctx, cfg); err != nil {
+		if src, err = l.source(ctx); err != nil {
 			return nil, err
 		}
 	}

@@ -23,6 +23,9 @@ type NetworkConfig struct {
 	// EndhostAPIs are base URLs of endhost APIs, tried in order. They name the
 	// SNAPs or routers, and look paths up.
 	EndhostAPIs []string
+	// Discovery are URLs of services that name endhost APIs. They are asked when
+	// none of EndhostAPIs will do.
+	Discovery []string
 	// Token is the source of the token for endhost APIs and SNAPs. If nil, none
 	// is sent.
 	Token *control.TokenSource

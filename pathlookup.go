@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/snapproxy/snapproxy/scion"
@@ -17,26 +18,26 @@ import (
 // A pathLookup finds the routes to other ASes: at the endhost APIs, tried in
 // order, or at the control service that a topology names.
 type pathLookup struct {
-	apis    []*endhost.Client
+	cfg     NetworkConfig
+	logger  *slog.Logger
 	control *endhost.ControlService
+	named   []*endhost.Client // of the configuration
+
+	discovered atomic.Pointer[[]*endhost.Client]
 }
 
 func newPathLookup(cfg NetworkConfig, logger *slog.Logger) (*pathLookup, error) {
-	l := &pathLookup{}
+	l := &pathLookup{cfg: cfg, logger: logger}
 	for _, s := range cfg.EndhostAPIs {
 		u, err := endhost.ParseURL(s)
 		if err != nil {
 			return nil, err
 		}
-		c := endhost.ClientConfig{URL: u, Proxy: cfg.APIProxy, Logger: logger}
-		if cfg.Token != nil {
-			c.Token = cfg.Token.Token
-		}
-		client, err := endhost.NewClient(c)
+		client, err := l.client(u)
 		if err != nil {
 			return nil, err
 		}
-		l.apis = append(l.apis, client)
+		l.named = append(l.named, client)
 	}
 	if t := cfg.Topology; t != nil {
 		l.control = endhost.NewControlService(t.ControlServices, t.IA, t.Core)
@@ -44,16 +45,70 @@ func newPathLookup(cfg NetworkConfig, logger *slog.Logger) (*pathLookup, error) 
 	return l, nil
 }
 
+// client returns a client of an endhost API, with the token if it may have it.
+func (l *pathLookup) client(u *url.URL) (*endhost.Client, error) {
+	c := endhost.ClientConfig{URL: u, Proxy: l.cfg.APIProxy, Logger: l.logger}
+	if l.cfg.Token != nil && l.cfg.allowsToken(u) == nil {
+		c.Token = l.cfg.Token.Token
+	}
+	return endhost.NewClient(c)
+}
+
+// apis returns the endhost APIs in the order to try them.
+func (l *pathLookup) apis() []*endhost.Client {
+	if more := l.discovered.Load(); more != nil {
+		return slices.Concat(l.named, *more)
+	}
+	return l.named
+}
+
+// discover asks for more endhost APIs, of the first service that knows some.
+func (l *pathLookup) discover(ctx context.Context) error {
+	var errs []error
+	for _, s := range l.cfg.Discovery {
+		u, err := endhost.ParseURL(s)
+		if err != nil {
+			return err
+		}
+		groups, err := endhost.Discover(ctx, endhost.ClientConfig{Proxy: l.cfg.APIProxy, Logger: l.logger}, u)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		var more []*endhost.Client
+		for _, api := range slices.Concat(groups...) {
+			if len(more) == maxDiscovered {
+				break
+			}
+			client, err := l.client(api)
+			if err != nil {
+				errs = append(errs, err)
+				continue
+			}
+			more = append(more, client)
+		}
+		if len(more) > 0 {
+			l.discovered.Store(&more)
+			return nil
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// maxDiscovered bounds the endhost APIs of a discovery that are tried.
+const maxDiscovered = 10
+
 // routes looks up the routes from an AS of ours to another.
 func (l *pathLookup) routes(ctx context.Context, src, dst scion.IA) ([]*scion.Route, error) {
 	if l.control != nil {
 		return l.control.Routes(ctx, src, dst)
 	}
-	if len(l.apis) == 0 {
+	apis := l.apis()
+	if len(apis) == 0 {
 		return nil, fmt.Errorf("no path to %s: only an endhost API or a topology finds paths to other ASes: %w", dst, syscall.ENETUNREACH)
 	}
 	var errs []error
-	for _, api := range l.apis {
+	for _, api := range apis {
 		routes, err := api.Routes(ctx, src, dst)
 		if err == nil {
 			return routes, nil
@@ -65,15 +120,15 @@ func (l *pathLookup) routes(ctx context.Context, src, dst scion.IA) ([]*scion.Ro
 
 // source returns the AS that hosts of ours are in: the one that the
 // configuration names or the first that is offered.
-func (l *pathLookup) source(ctx context.Context, cfg NetworkConfig) (scion.IA, error) {
-	if cfg.Topology != nil {
-		return cfg.Topology.IA, nil
+func (l *pathLookup) source(ctx context.Context) (scion.IA, error) {
+	if t := l.cfg.Topology; t != nil {
+		return t.IA, nil
 	}
-	if !cfg.IA.IsZero() {
-		return cfg.IA, nil
+	if !l.cfg.IA.IsZero() {
+		return l.cfg.IA, nil
 	}
 	var errs []error
-	for _, api := range l.apis {
+	for _, api := range l.apis() {
 		offer, err := api.Underlays(ctx, 0)
 		switch {
 		case err != nil:
@@ -101,5 +156,5 @@ func (cfg *NetworkConfig) allowsToken(u *url.URL) error {
 	if slices.ContainsFunc(cfg.SNAPHosts, func(s string) bool { return strings.EqualFold(s, host) }) {
 		return nil
 	}
-	return fmt.Errorf("the endhost API names a SNAP at %s, which is sent no token unless you say --snap-host %s", host, host)
+	return fmt.Errorf("%s is sent no token unless you say --snap-host %s", host, host)
 }

@@ -55,7 +55,7 @@ func NewSNAPAPI(cfg SNAPAPIConfig) (*SNAPAPI, error) {
 	})
 	mux.Handle(control.ServicePath, snap)
 	mux.Handle("/", endhost.NewHandler(endhost.HandlerConfig{
-		Underlays: a.underlays, Segments: a.segments, Authorize: snap.Authorize, Logger: a.logger,
+		Underlays: a.underlays, Segments: a.segments, APIs: a.apis, Authorize: snap.Authorize, Logger: a.logger,
 	}))
 	var err error
 	a.server, err = control.NewServer(control.ServerConfig{
@@ -108,6 +108,9 @@ func (a *SNAPAPI) underlays(ctx context.Context, ia scion.IA) (endhost.Underlays
 	r := ctx.Value(requestKey{}).(*http.Request)
 	return endhost.Underlays{SNAPs: []endhost.SNAP{{URL: a.URL(r.Host), IAs: []scion.IA{own}}}}, nil
 }
+
+// apis names this one to who discovers.
+func (a *SNAPAPI) apis(r *http.Request) [][]string { return [][]string{{a.URL(r.Host).String()}} }
 
 func (a *SNAPAPI) segments(ctx context.Context, src, dst scion.IA) (endhost.Segments, error) {
 	if src != a.cfg.SNAP.IA() {

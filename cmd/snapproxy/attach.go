@@ -24,6 +24,7 @@ type attachOptions struct {
 	ia      scion.IA
 
 	apis         []string
+	discovery    []string
 	token        string
 	tokenFile    string
 	tokenCommand string
@@ -44,6 +45,7 @@ func (o *attachOptions) add(fs *pflag.FlagSet) {
 	addValue(fs, &o.snapKey, "snap-key", "KEY", "", "public key of the SNAP", parsePublicKey)
 	addIA(fs, &o.ia)
 	addList(fs, &o.apis, "endhost-api", "URL", "endhost API that names the SNAP and finds paths, instead of --snap (repeatable: tried in order)", parseAPI)
+	addList(fs, &o.discovery, "discovery", "URL", "service that names endhost APIs (repeatable: tried in order)", parseAPI)
 	addValue(fs, &o.token, "token", "TOKEN", "", "token for the endhost API and its SNAPs; others see it in the list of processes", parseText)
 	addValue(fs, &o.tokenFile, "token-file", "FILE", "", "file of the token, read again when it changes", parseText)
 	addValue(fs, &o.tokenCommand, "token-command", "CMD", "", "shell command that prints the token, run again before it expires", parseText)
@@ -75,14 +77,14 @@ func (o *attachOptions) network() (snapproxy.NetworkConfig, error) {
 	token, err := o.tokenSource()
 	return snapproxy.NetworkConfig{
 		SNAP: o.snap, SNAPKey: o.snapKey, IA: o.ia,
-		EndhostAPIs: o.apis, Token: token, SNAPHosts: o.snapHosts, APIProxy: o.apiProxy,
+		EndhostAPIs: o.apis, Discovery: o.discovery, Token: token, SNAPHosts: o.snapHosts, APIProxy: o.apiProxy,
 		Direct: o.direct, Topology: topology, ASHosts: o.asHosts, PathPolicy: o.policy,
 	}, err
 }
 
 func (o *attachOptions) check() error {
 	fs := o.flags
-	named, offered, mapped := fs.Changed("snap"), len(o.apis) > 0, o.topology != ""
+	named, offered, mapped := fs.Changed("snap"), len(o.apis)+len(o.discovery) > 0, o.topology != ""
 	switch {
 	case o.direct && named:
 		return contradiction(fs, "snap", "underlay")

@@ -23,6 +23,7 @@ var samples = map[string]string{
 	"api":              "127.0.0.1:30042",
 	"api-proxy":        "socks5://proxy.example.org:1080",
 	"as-hosts":         "10.0.0.0/8 fd00::/8",
+	"discovery":        "https://discovery.example.org/ http://127.0.0.1:8081/",
 	"endhost-api":      "https://api.example.org/ http://127.0.0.1:8080/",
 	"hosts":            "hosts more.hosts",
 	"insecure-api":     "true",
@@ -214,12 +215,12 @@ func TestEveryConfigFieldIsReached(t *testing.T) {
 		t.Fatal(err)
 	}
 	allSet(t, exit.config(network, server, key, authorize, logger), "Resolver", "Page")
-	allSet(t, cfg.NetworkConfig, "EndhostAPIs", "Token", "SNAPHosts", "APIProxy", "Direct", "Topology", "ASHosts")
+	allSet(t, cfg.NetworkConfig, "EndhostAPIs", "Discovery", "Token", "SNAPHosts", "APIProxy", "Direct", "Topology", "ASHosts")
 }
 
 // notNamed are the flags that do not go together with --snap.
 var notNamed = []string{
-	"endhost-api", "token", "token-file", "token-command", "snap-host", "api-proxy", "underlay", "topology", "as-hosts",
+	"endhost-api", "discovery", "token", "token-file", "token-command", "snap-host", "api-proxy", "underlay", "topology", "as-hosts",
 }
 
 // allSet checks that no exported field of a configuration is zero but those named.

@@ -136,9 +136,9 @@ func (o *attachOptions) lookupNetwork() (snapproxy.NetworkConfig, error) {
 	none := snapproxy.NetworkConfig{}
 	fs := o.flags
 	switch {
-	case len(o.apis) > 0 && o.topology != "":
+	case len(o.apis)+len(o.discovery) > 0 && o.topology != "":
 		return none, contradiction(fs, "topology", "endhost-api")
-	case len(o.apis) == 0 && o.topology == "":
+	case len(o.apis)+len(o.discovery) == 0 && o.topology == "":
 		err := errors.New("missing (want --endhost-api URL, or --topology FILE of an AS with a control service: a SNAP alone knows no paths)")
 		return none, &usageError{&settingError{"--endhost-api", err}}
 	}
@@ -151,7 +151,7 @@ func (o *attachOptions) lookupNetwork() (snapproxy.NetworkConfig, error) {
 	}
 	token, err := o.tokenSource()
 	return snapproxy.NetworkConfig{
-		IA: o.ia, EndhostAPIs: o.apis, Token: token, SNAPHosts: o.snapHosts, APIProxy: o.apiProxy, Topology: topology,
+		IA: o.ia, EndhostAPIs: o.apis, Discovery: o.discovery, Token: token, SNAPHosts: o.snapHosts, APIProxy: o.apiProxy, Topology: topology,
 	}, err
 }
 

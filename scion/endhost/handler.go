@@ -36,8 +36,9 @@ type HandlerConfig struct {
 	// Segments returns the segments from src to dst, or an error that wraps
 	// ErrSource. If nil, every source is one that ErrSource is for.
 	Segments func(ctx context.Context, src, dst scion.IA) (Segments, error)
-	// APIs returns the groups of URLs that discovery names. If nil, none.
-	APIs func() [][]string
+	// APIs returns the groups of URLs that discovery names to who sent the
+	// request. If nil, none.
+	APIs func(*http.Request) [][]string
 	// Authorize returns an error, whose text the caller hears with HTTP 401, if
 	// a request may not be answered. Discovery is open. If nil, all is.
 	Authorize func(*http.Request) error
@@ -173,7 +174,7 @@ func (h *handler) apis(w http.ResponseWriter, r *http.Request) {
 	}
 	var groups [][]string
 	if h.APIs != nil {
-		groups = h.APIs()
+		groups = h.APIs(r)
 	}
 	if asJSON {
 		writeJSON(w, http.StatusOK, jsonAPIs(groups))

@@ -35,7 +35,7 @@ func TestHandlerAnswersAsTheRustOne(t *testing.T) {
 			}
 			return segments, nil
 		},
-		APIs: func() [][]string { return [][]string{{"http://a.example", "", "http://b.example"}, {}} },
+		APIs: func(*http.Request) [][]string { return [][]string{{"http://a.example", "", "http://b.example"}, {}} },
 		Authorize: func(r *http.Request) error {
 			if r.Header.Get("Authorization") == "Bearer bad" {
 				return errors.New("SNAP Token validation failed: expired")
@@ -180,7 +180,7 @@ func TestDiscover(t *testing.T) {
 		path, token = r.URL.Path, r.Header.Get("Authorization")
 		inner.ServeHTTP(w, r)
 	}), "secret")
-	inner = NewHandler(HandlerConfig{APIs: func() [][]string {
+	inner = NewHandler(HandlerConfig{APIs: func(*http.Request) [][]string {
 		return [][]string{{"http://127.0.0.1:1/x/", "ftp://a"}, {"nonsense"}, {"https://api.example"}}
 	}})
 	groups, err := Discover(t.Context(), c.config, parsed(t, c.config.URL.String()+"/some/where"))
@@ -195,7 +195,7 @@ func TestDiscover(t *testing.T) {
 		`endhost API "nonsense": the scheme is neither`: {{"nonsense"}},
 		"too many elements":                             make([][]string, maxGroups+1),
 	} {
-		inner = NewHandler(HandlerConfig{APIs: func() [][]string { return apis }})
+		inner = NewHandler(HandlerConfig{APIs: func(*http.Request) [][]string { return apis }})
 		if _, err := Discover(t.Context(), ClientConfig{}, c.config.URL); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %s", err, want)
 		}
@@ -254,7 +254,7 @@ func FuzzHandler(f *testing.F) {
 	all := Segments{w.segments(f, "110 1>2 111"), nil, w.segments(f, "110 1>2 112")}
 	h := NewHandler(HandlerConfig{
 		Segments: func(context.Context, scion.IA, scion.IA) (Segments, error) { return all, nil },
-		APIs:     func() [][]string { return [][]string{{"http://a"}} },
+		APIs:     func(*http.Request) [][]string { return [][]string{{"http://a"}} },
 	})
 	f.Add(0, contentProto, []byte("\x08\x01"))
 	f.Add(1, contentProto, segmentsRequest{1, 2, 1, "1"}.append(nil))
