@@ -55,8 +55,7 @@ type binding struct {
 	claims Claims
 }
 
-// NewRegistry returns an empty Registry. It is to be made before its Verifier
-// runs, which can have several.
+// NewRegistry returns an empty Registry. A Verifier can have several.
 func NewRegistry(cfg RegistryConfig) *Registry {
 	r := &Registry{
 		cfg: cfg, logger: orDiscard(cfg.Logger), changed: make(chan struct{}, 1),
@@ -69,7 +68,7 @@ func NewRegistry(cfg RegistryConfig) *Registry {
 		r.shards[i].Store(new(map[snaptun.PublicKey]time.Time))
 	}
 	if v := cfg.Verifier; v != nil {
-		v.changed = append(v.changed, r.changed)
+		v.tell(r.changed)
 	}
 	return r
 }

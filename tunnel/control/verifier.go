@@ -39,8 +39,10 @@ type VerifierConfig struct {
 type Verifier struct {
 	cfg     VerifierConfig
 	now     func() time.Time
-	set     *keySet           // nil: none
-	revoked *revokedFile      // nil: none
+	set     *keySet      // nil: none
+	revoked *revokedFile // nil: none
+
+	mu      sync.Mutex        // guards what follows
 	changed []chan<- struct{} // told when a token that was good may be bad
 }
 
@@ -101,12 +103,21 @@ func (v *Verifier) Reload() {
 
 // notify tells the registries that tokens may have become bad.
 func (v *Verifier) notify() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
 	for _, c := range v.changed {
 		select {
 		case c <- struct{}{}:
 		default:
 		}
 	}
+}
+
+// tell makes notify tell c, which has room for one element.
+func (v *Verifier) tell(c chan<- struct{}) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.changed = append(v.changed, c)
 }
 
 // Verify returns the claims of a good token. If the token's key is not known,
