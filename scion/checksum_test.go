@@ -2,8 +2,11 @@ package scion
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"testing"
+
+	"github.com/scionproto/scion/pkg/slayers"
 )
 
 // plainSum is RFC 1071 §4.1, word by word.
@@ -56,5 +59,32 @@ func BenchmarkSum(b *testing.B) {
 				addSum(0, p)
 			}
 		})
+	}
+}
+
+// The Rust SDK leaves the data out of its checksums.
+func TestChecksumOfThePseudoHeaderAlone(t *testing.T) {
+	h, port, u := newLoneHost(t)
+	got := &collected{}
+	port.receiver = got.receiver()
+	udp := theirUDP(t, peerB, h.Local(), []byte("payload"))
+	p, err := ParsePacket(udp)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := len(udp) - len(p.Payload()) + udpChecksumAt
+	binary.BigEndian.PutUint16(udp[at:], ^foldSum(pseudoSum(p.addresses(), uint8(ProtocolUDP), len(p.Payload()))))
+	echo := theirSCMP(t, peerB, h.Local(), 128, 0, &slayers.SCMPEcho{Identifier: 1000, SeqNumber: 7})
+	if p, err = ParsePacket(echo); err != nil {
+		t.Fatal(err)
+	}
+	at = len(echo) - len(p.Payload()) + scmpChecksumAt
+	binary.BigEndian.PutUint16(echo[at:], ^foldSum(pseudoSum(p.addresses(), uint8(ProtocolSCMP), len(p.Payload()))))
+	if err := newIntake(h).receive([][]byte{udp, echo}); err != nil {
+		t.Fatal(err)
+	}
+	got.want(t, datagram{peerB, "payload"})
+	if c := h.Counters(); c.Checksum != 0 || len(u.packets) != 1 {
+		t.Errorf("counters %+v, %d packets sent, want the answer to the echo request", c, len(u.packets))
 	}
 }

@@ -91,7 +91,7 @@ func (in *intake) openUDP(local *Addr, p Packet, udp []byte) {
 		return
 	}
 	udp = udp[:length:length]
-	if !sumHolds(addSum(pseudoSum(p.addresses(), uint8(ProtocolUDP), length), udp)) {
+	if !sumAccepted(pseudoSum(p.addresses(), uint8(ProtocolUDP), length), udp, udpChecksumAt) {
 		c.checksum.Add(1)
 		return
 	}
@@ -143,7 +143,7 @@ func (in *intake) openSCMP(local *Addr, p Packet, scmp []byte) {
 		c.malformed.Add(1)
 		return
 	}
-	if !sumHolds(addSum(pseudoSum(p.addresses(), uint8(ProtocolSCMP), len(scmp)), scmp)) {
+	if !sumAccepted(pseudoSum(p.addresses(), uint8(ProtocolSCMP), len(scmp)), scmp, scmpChecksumAt) {
 		c.checksum.Add(1)
 		return
 	}
