@@ -30,7 +30,8 @@ impl Args {
 
     /// The value of a flag that must be given.
     pub fn want(&self, name: &str) -> Result<&str> {
-        self.get(name).with_context(|| format!("--{name} is missing"))
+        self.get(name)
+            .with_context(|| format!("--{name} is missing"))
     }
 
     /// The number that a flag gives, if it is given.

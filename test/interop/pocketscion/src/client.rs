@@ -42,7 +42,10 @@ pub async fn run(args: &Args) -> Result<()> {
                 break;
             }
             let payload = pattern(next, size);
-            socket.send_to(&payload, to).await.with_context(|| format!("send {size} bytes"))?;
+            socket
+                .send_to(&payload, to)
+                .await
+                .with_context(|| format!("send {size} bytes"))?;
             tally.sent_bytes += size;
             waiting.insert(next, (payload, Instant::now()));
             next += 1;
@@ -51,7 +54,11 @@ pub async fn run(args: &Args) -> Result<()> {
                 break;
             }
         }
-        let pause = if pace.is_zero() { Duration::from_millis(50) } else { pace.min(Duration::from_millis(50)) };
+        let pause = if pace.is_zero() {
+            Duration::from_millis(50)
+        } else {
+            pace.min(Duration::from_millis(50))
+        };
         if let Ok(received) = timeout(pause, socket.recv_from(&mut buf)).await {
             let (n, from) = received.context("receive")?;
             if from != to {
@@ -60,7 +67,10 @@ pub async fn run(args: &Args) -> Result<()> {
             }
             let key = match buf.get(..8.min(n)) {
                 Some(head) if n >= 8 => u64::from_be_bytes(head.try_into()?),
-                _ => waiting.iter().find(|(_, (sent, _))| sent.len() == n).map_or(u64::MAX, |(k, _)| *k),
+                _ => waiting
+                    .iter()
+                    .find(|(_, (sent, _))| sent.len() == n)
+                    .map_or(u64::MAX, |(k, _)| *k),
             };
             match waiting.remove(&key) {
                 Some((sent, at)) if sent == buf[..n] => tally.heard(at.elapsed()),

@@ -46,9 +46,16 @@ pub async fn run(args: &Args) -> Result<()> {
         FragmentMetrics::new(&registry),
         DefragmentMetrics::new(&registry),
     );
-    let end = Tunnel { client, pool, src: keys::inner(&public, PROCESS), dst: keys::inner(&exit_key, 0) };
+    let end = Tunnel {
+        client,
+        pool,
+        src: keys::inner(&public, PROCESS),
+        dst: keys::inner(&exit_key, 0),
+    };
 
-    let data: Vec<u8> = (0..args.number_or("ping-bytes", 56)?).map(|i: usize| i as u8).collect();
+    let data: Vec<u8> = (0..args.number_or("ping-bytes", 56)?)
+        .map(|i: usize| i as u8)
+        .collect();
     let ping = end.ping(&data).await;
     let dns = match args.get("name") {
         Some(name) => end.resolve(name, args.number_or("type", 28)?).await,
@@ -76,9 +83,10 @@ impl Tunnel {
     async fn ping(&self, data: &[u8]) -> Result<Value> {
         let (identifier, sequence) = (0x7370, 1);
         let begin = Instant::now();
-        self.ask(&packet::ping(self.src, self.dst, identifier, sequence, data), |p| {
-            packet::is_reply(p, identifier, sequence, data).then_some(())
-        })
+        self.ask(
+            &packet::ping(self.src, self.dst, identifier, sequence, data),
+            |p| packet::is_reply(p, identifier, sequence, data).then_some(()),
+        )
         .await
         .context("ping")?;
         Ok(json!({"bytes": data.len(), "ms": begin.elapsed().as_millis() as u64}))
@@ -88,12 +96,18 @@ impl Tunnel {
         let (id, port) = (0x5350, 40053);
         let question = packet::question(id, name, kind);
         let answer = self
-            .ask(&packet::udp(self.src, port, self.dst, DNS, &question), |p| {
-                let head = p.payload.get(..4)?;
-                let ours = p.protocol == packet::UDP && head[..2] == DNS.to_be_bytes() && head[2..] == port.to_be_bytes();
-                let message = p.payload.get(8..)?;
-                (ours && message.len() >= 12 && message[..2] == id.to_be_bytes()).then(|| message.to_vec())
-            })
+            .ask(
+                &packet::udp(self.src, port, self.dst, DNS, &question),
+                |p| {
+                    let head = p.payload.get(..4)?;
+                    let ours = p.protocol == packet::UDP
+                        && head[..2] == DNS.to_be_bytes()
+                        && head[2..] == port.to_be_bytes();
+                    let message = p.payload.get(8..)?;
+                    (ours && message.len() >= 12 && message[..2] == id.to_be_bytes())
+                        .then(|| message.to_vec())
+                },
+            )
             .await
             .context("resolve")?;
         Ok(json!({
@@ -105,7 +119,11 @@ impl Tunnel {
 
     /// Sends a packet, again every second for 10 s, until `ok` takes an answer
     /// that comes from the exit's inner address with a right checksum.
-    async fn ask<T>(&self, question: &[u8], ok: impl Fn(&packet::Packet) -> Option<T>) -> Result<T> {
+    async fn ask<T>(
+        &self,
+        question: &[u8],
+        ok: impl Fn(&packet::Packet) -> Option<T>,
+    ) -> Result<T> {
         for _ in 0..10 {
             let mut b = self.pool.get();
             b.buf_mut().clear();
@@ -114,7 +132,9 @@ impl Tunnel {
             let until = Instant::now() + Duration::from_secs(1);
             while let Ok(received) = timeout(until - Instant::now(), self.client.recv()).await {
                 let received = received.context("receive")?;
-                let Some(p) = packet::parse(&received) else { continue };
+                let Some(p) = packet::parse(&received) else {
+                    continue;
+                };
                 if p.src != self.dst || p.dst != self.src {
                     continue;
                 }

@@ -68,14 +68,28 @@ pub async fn run(args: &Args) -> Result<()> {
         FragmentMetrics::new(&registry),
         DefragmentMetrics::new(&registry),
     );
-    println!("--exit {} --exit-key {}", stack::address(socket.local_addr()), keys::text(public.as_bytes()));
+    println!(
+        "--exit {} --exit-key {}",
+        stack::address(socket.local_addr()),
+        keys::text(public.as_bytes())
+    );
 
-    let mut end = FarEnd { socket, state, pool, turned: 0, largest: 0, refused: 0 };
+    let mut end = FarEnd {
+        socket,
+        state,
+        pool,
+        turned: 0,
+        largest: 0,
+        refused: 0,
+    };
     let ended = tokio::select! {
         failed = end.serve() => failed,
         () = stack::input_end() => Ok(()),
     };
-    println!("{}", serde_json::json!({"turned": end.turned, "largest": end.largest, "refused": end.refused}));
+    println!(
+        "{}",
+        serde_json::json!({"turned": end.turned, "largest": end.largest, "refused": end.refused})
+    );
     ended
 }
 
@@ -113,7 +127,9 @@ impl FarEnd {
     /// Takes in a datagram, and answers the IP packet that it completes.
     async fn take(&mut self, from: ScionSocketIpAddr, datagram: Packet) {
         let mut messages = VecDeque::new();
-        let result = self.state.handle_incoming_packet(from, datagram, &mut messages);
+        let result = self
+            .state
+            .handle_incoming_packet(from, datagram, &mut messages);
         for message in messages {
             self.send(from, message).await;
         }
@@ -142,7 +158,8 @@ impl FarEnd {
         outgoing.buf_mut().clear();
         outgoing.buf_mut().extend_from_slice(b);
         let mut messages = VecDeque::new();
-        self.state.handle_outgoing_packet(outgoing, &prefix, &mut messages);
+        self.state
+            .handle_outgoing_packet(outgoing, &prefix, &mut messages);
         for (to, message) in messages {
             self.send(to, message).await;
         }

@@ -67,7 +67,11 @@ async fn run() -> Result<()> {
         "dispatch" => probe::dispatch(&args),
         "key" => {
             let secret = keys::random();
-            println!("{} {}", keys::text(secret.as_bytes()), keys::text(keys::public(&secret).as_bytes()));
+            println!(
+                "{} {}",
+                keys::text(secret.as_bytes()),
+                keys::text(keys::public(&secret).as_bytes())
+            );
             Ok(())
         }
         _ => bail!("{USAGE}"),

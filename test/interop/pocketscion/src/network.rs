@@ -45,7 +45,9 @@ pub async fn run(args: &Args) -> Result<()> {
         let words: Vec<&str> = line.split_whitespace().collect();
         match words.as_slice() {
             ["quit"] => break,
-            wish => say(&answer(&network, wish).unwrap_or_else(|e| json!({"error": format!("{e:#}")})))?,
+            wish => {
+                say(&answer(&network, wish).unwrap_or_else(|e| json!({"error": format!("{e:#}")})))?
+            }
         }
     }
     Ok(())
@@ -63,8 +65,13 @@ fn describe(network: &PsSetup) -> Result<Value> {
     let state = network.runtime.state();
     let mut ases = serde_json::Map::new();
     for ia in [IA132, IA212] {
-        let api = network.endhost_api(ia).with_context(|| format!("no endhost API in {ia}"))?;
-        ases.insert(ia.to_string(), json!({"endhost_api": api.as_str(), "token": token(None)}));
+        let api = network
+            .endhost_api(ia)
+            .with_context(|| format!("no endhost API in {ia}"))?;
+        ases.insert(
+            ia.to_string(),
+            json!({"endhost_api": api.as_str(), "token": token(None)}),
+        );
     }
     let mut snaps = Vec::new();
     for id in state.snaps_ids() {
@@ -86,7 +93,9 @@ fn answer(network: &PsSetup, wish: &[&str]) -> Result<Value> {
         ["token", seconds] => Ok(json!({"token": token(Some(seconds.parse()?))})),
         ["link", ia, interface, direction @ ("up" | "down")] => {
             let ia: IsdAsn = ia.parse()?;
-            let was = network.runtime.set_link_state(ia, interface.parse()?, *direction == "up");
+            let was = network
+                .runtime
+                .set_link_state(ia, interface.parse()?, *direction == "up");
             Ok(json!({"was": was.with_context(|| format!("{ia} has no interface {interface}"))?}))
         }
         _ => bail!("want: token [SECONDS], link ISD-AS INTERFACE up|down, quit"),

@@ -114,7 +114,13 @@ pub fn question(id: u16, name: &str, kind: u16) -> Vec<u8> {
     q
 }
 
-fn ipv6(src: [u8; 16], dst: [u8; 16], protocol: u8, mut payload: Vec<u8>, sum_at: usize) -> Vec<u8> {
+fn ipv6(
+    src: [u8; 16],
+    dst: [u8; 16],
+    protocol: u8,
+    mut payload: Vec<u8>,
+    sum_at: usize,
+) -> Vec<u8> {
     let sum = match checksum(&src, &dst, protocol, &payload) {
         0 => 0xffff,
         sum => sum,

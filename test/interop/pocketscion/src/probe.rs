@@ -7,13 +7,15 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use sciparse::{core::view::View, packet::view::ScionPacketView};
 use scion_sdk_observability::metrics::registry::MetricsRegistry;
+use sciparse::{core::view::View, packet::view::ScionPacketView};
 use serde_json::json;
 use snap_control::server::{jwks_key_store::JwksKeyStore, token_verifier::SnapTokenVerifier};
 use snap_dataplane::{
     dispatcher::Dispatcher,
-    tunnel_gateway::{dispatcher::TunnelGatewayDispatcher, metrics::TunnelGatewayDispatcherMetrics},
+    tunnel_gateway::{
+        dispatcher::TunnelGatewayDispatcher, metrics::TunnelGatewayDispatcherMetrics,
+    },
 };
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
@@ -32,11 +34,14 @@ pub async fn rebind(args: &Args) -> Result<()> {
         let begin = Instant::now();
         let bound = timeout(wait, stack.bind(None)).await;
         let ms = begin.elapsed().as_millis() as u64;
-        println!("{}", match bound {
-            Ok(Ok(socket)) => json!({"bound": stack::address(socket.local_addr()), "ms": ms}),
-            Ok(Err(e)) => json!({"error": format!("{:#}", anyhow::Error::from(e)), "ms": ms}),
-            Err(_) => json!({"error": "timeout", "ms": ms}),
-        });
+        println!(
+            "{}",
+            match bound {
+                Ok(Ok(socket)) => json!({"bound": stack::address(socket.local_addr()), "ms": ms}),
+                Ok(Err(e)) => json!({"error": format!("{:#}", anyhow::Error::from(e)), "ms": ms}),
+                Err(_) => json!({"error": "timeout", "ms": ms}),
+            }
+        );
     }
     Ok(())
 }
@@ -44,15 +49,22 @@ pub async fn rebind(args: &Args) -> Result<()> {
 /// Verifies each token that standard input holds, a line each, with the keys at
 /// `--jwks`, as a SNAP of the SDK does.
 pub async fn verify(args: &Args) -> Result<()> {
-    let store = JwksKeyStore::new(args.want("jwks")?.parse()?, Duration::from_secs(3600), CancellationToken::new());
+    let store = JwksKeyStore::new(
+        args.want("jwks")?.parse()?,
+        Duration::from_secs(3600),
+        CancellationToken::new(),
+    );
     let verifier = SnapTokenVerifier::from_jwks_store(Arc::new(store));
     println!("ready");
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
     while let Some(token) = lines.next_line().await? {
-        println!("{}", match verifier.verify(&token).await {
-            Ok(_) => json!({"ok": true}),
-            Err(e) => json!({"ok": false, "error": e.to_string()}),
-        });
+        println!(
+            "{}",
+            match verifier.verify(&token).await {
+                Ok(_) => json!({"ok": true}),
+                Err(e) => json!({"ok": false, "error": e.to_string()}),
+            }
+        );
     }
     Ok(())
 }
@@ -62,11 +74,19 @@ pub async fn verify(args: &Args) -> Result<()> {
 pub fn dispatch(args: &Args) -> Result<()> {
     let size: usize = args.number_or("bytes", 1000)?;
     let packet = udp_packet(size)?;
-    let (dispatcher, _receiver) = TunnelGatewayDispatcher::new(TunnelGatewayDispatcherMetrics::new(&MetricsRegistry::new()));
-    let (view, _) = ScionPacketView::try_from_slice(&packet).ok().context("no SCION packet")?;
+    let (dispatcher, _receiver) =
+        TunnelGatewayDispatcher::new(TunnelGatewayDispatcherMetrics::new(&MetricsRegistry::new()));
+    let (view, _) = ScionPacketView::try_from_slice(&packet)
+        .ok()
+        .context("no SCION packet")?;
     std::panic::set_hook(Box::new(|_| {}));
-    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| dispatcher.try_dispatch(view)));
-    println!("{}", json!({"bytes": view.as_slice().len(), "panicked": outcome.is_err()}));
+    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        dispatcher.try_dispatch(view)
+    }));
+    println!(
+        "{}",
+        json!({"bytes": view.as_slice().len(), "panicked": outcome.is_err()})
+    );
     Ok(())
 }
 

@@ -1,11 +1,8 @@
 //! A SCION stack of the SDK, and addresses as snapproxy writes them.
 
 use anyhow::{Context, Result, bail};
+use scion_stack::{ScionStack, ScionStackBuilder, stack::builder::PreferredUnderlay};
 use sciparse::address::ip_socket_addr::ScionSocketIpAddr;
-use scion_stack::{
-    ScionStack, ScionStackBuilder,
-    stack::builder::PreferredUnderlay,
-};
 use tokio::io::AsyncReadExt;
 
 use crate::args::Args;
@@ -31,7 +28,9 @@ pub fn parse_address(text: &str) -> Result<ScionSocketIpAddr> {
     if text.starts_with('[') {
         return text.parse().with_context(|| format!("address {text}"));
     }
-    let (ia, at) = text.split_once(',').with_context(|| format!("address {text}: no comma"))?;
+    let (ia, at) = text
+        .split_once(',')
+        .with_context(|| format!("address {text}: no comma"))?;
     Ok(ScionSocketIpAddr::from_std(
         ia.parse().with_context(|| format!("address {text}"))?,
         at.parse().with_context(|| format!("address {text}"))?,
