@@ -39,6 +39,7 @@ type standing struct {
 	good     time.Duration // since when it is good again
 	penalty  time.Duration // the last
 	reason   string
+	reported bool          // left because of a report, not for silence
 	asked    time.Duration // the silence about which somebody was asked
 	stale    bool          // its hop fields were refused
 	tooSmall bool          // its MTU is below the least: it is not used at all
@@ -53,7 +54,7 @@ const (
 	retrial = 5 * time.Second
 	// maxDetour is how long a bucket that is never idle stays on a route that is
 	// not the best.
-	maxDetour = 5 * time.Minute
+	maxDetour = time.Minute
 	// staleFor is how long a route comes last whose hop fields were refused,
 	// unless there are fresh ones.
 	staleFor = 5 * time.Minute
@@ -108,15 +109,22 @@ func (c *candidate) leave(now, elsewhere time.Duration, reason string) {
 		c.penalty = min(2*c.penalty, maxPenalty)
 	}
 	c.left, c.at, c.until, c.reason = true, now, now+c.penalty, reason
-	c.offered, c.asked = 0, 0
+	c.offered, c.asked, c.reported = 0, 0, false
 	c.listener = listener{}
 }
 
-// restored reports whether a candidate that was left works: it is used again
-// and something was heard, and not only what had been under way.
+// restored reports whether a candidate that was left works: something was heard
+// after it was asked, or it is used again and what was heard had not been under
+// way before.
 func (c *candidate) restored() bool {
-	heard := time.Duration(c.heard.Load())
-	return c.left && heard-c.at >= silence && time.Duration(c.sent.Load()) > c.at+resolution
+	sent, heard := time.Duration(c.sent.Load()), time.Duration(c.heard.Load())
+	switch {
+	case !c.left:
+		return false
+	case c.offered != 0 && sent >= c.offered && heard > c.offered:
+		return true
+	}
+	return heard-c.at >= silence && sent > c.at+resolution
 }
 
 // rank orders the candidates, forgets what has expired, and lets new flows have
@@ -159,6 +167,9 @@ func (p *Paths) rank(t time.Time) {
 		best = p.candidates[0]
 	}
 	p.best.Store(best)
+	if best != nil && best.class(now) == 2 {
+		p.blackout = true
+	}
 	if best != nil && !p.was {
 		p.was = true
 		close(p.ready)
@@ -218,6 +229,17 @@ func (b *bucket) move(from, to *candidate) bool {
 	}
 	b.listener, b.detour = listener{}, 0
 	return true
+}
+
+// endBlackout ends a time in which nothing answered: what fell silent in it was not to blame, so that it is
+// tried again at once.
+func (p *Paths) endBlackout(now time.Duration) {
+	p.blackout = false
+	for _, c := range p.candidates {
+		if c.left && !c.reported {
+			c.until = min(c.until, now)
+		}
+	}
 }
 
 // leave takes a candidate out and moves its flows. It is called with mu held.

@@ -71,6 +71,7 @@ func (p *Paths) reported(c *candidate, t time.Time, reason string) bool {
 		return false
 	}
 	p.leave(c, t, reason)
+	c.reported = true
 	return true
 }
 
@@ -104,7 +105,7 @@ func (p *Paths) tooBig(c *candidate, r Report, t time.Time) bool {
 	lower := *old
 	lower.MTU = c.mtu
 	c.route.Store(&lower)
-	if c.tooSmall = lower.MTU < p.cfg.MinMTU; c.tooSmall {
+	if c.tooSmall = p.small(&lower); c.tooSmall {
 		c.reason = fmt.Sprintf("%s reports: %s", r.IA, r)
 		p.say("path left", c, c.reason)
 		p.rank(t)

@@ -22,8 +22,10 @@ type PathsConfig struct {
 	Fetch func(ctx context.Context) ([]*Route, error)
 	// Policy chooses and orders. If nil, all routes, the shortest first.
 	Policy *Policy
-	// MinMTU is the least MTU in bytes of a route that is used.
-	MinMTU int
+	// MinMTU is the least MTU in bytes of a route that is used, and MinRoom the
+	// least that the MTU leaves beside the path itself, which is longer the more
+	// hops there are.
+	MinMTU, MinRoom int
 	// Suspect is called by Run when packets are sent over a route and nothing is
 	// heard for most of a second, and when a route that was left should be tried
 	// again: it should ask the far end for a sign of life, by a message that goes
@@ -94,6 +96,7 @@ type Paths struct {
 	scratch    []*candidate
 	probing    *candidate // whom Suspect should ask
 	own        own
+	blackout   bool  // all are left
 	err        error // why there is no candidate
 	was        bool  // ready is closed
 	said       []remark

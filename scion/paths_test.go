@@ -279,6 +279,7 @@ func TestRoutesInsideTheAS(t *testing.T) {
 func TestErrSaysWhatRefused(t *testing.T) {
 	for want, cfg := range map[string]PathsConfig{
 		"none of 3 carries packets of 1401 bytes":                 {MinMTU: 1401},
+		"none of 3 carries packets of 1365 bytes":                 {MinRoom: 1365}, // a path of two hops has 36
 		`the path policy "sequence=0 0 0 0 0 0" allows none of 3`: {Policy: mustPolicy("sequence=0 0 0 0 0 0")},
 	} {
 		synctest.Test(t, func(t *testing.T) {

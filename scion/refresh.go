@@ -221,8 +221,13 @@ func (p *Paths) renew(c *candidate, r *Route, now time.Duration) {
 	if c.mtu != 0 && now < c.mtuUntil {
 		r.MTU = min(r.MTU, c.mtu)
 	}
-	c.tooSmall = r.MTU < p.cfg.MinMTU
+	c.tooSmall = p.small(r)
 	c.set(r)
+}
+
+// small reports whether a route carries too little.
+func (p *Paths) small(r *Route) bool {
+	return r.MTU < max(p.cfg.MinMTU, 1) || r.MTU-r.Path.Len() < p.cfg.MinRoom
 }
 
 // admissible returns the routes that may be used, as copies, the best first.
@@ -240,7 +245,7 @@ func (p *Paths) admissible(f fetch, t time.Time) ([]*Route, error) {
 			fault = err
 		case !r.Expiry.IsZero() && !t.Before(r.Expiry):
 			expired++
-		case r.MTU < max(p.cfg.MinMTU, 1):
+		case p.small(r):
 			small++
 		default:
 			sound = append(sound, r)
@@ -255,7 +260,7 @@ func (p *Paths) admissible(f fetch, t time.Time) ([]*Route, error) {
 	}
 	switch {
 	case small > 0:
-		return nil, fmt.Errorf("none of %d carries packets of %d bytes", len(f.routes), p.cfg.MinMTU)
+		return nil, fmt.Errorf("none of %d carries packets of %d bytes", len(f.routes), max(p.cfg.MinMTU, p.cfg.MinRoom))
 	case expired > 0:
 		return nil, errExpired
 	}

@@ -70,7 +70,9 @@ func (p *Paths) restore(t time.Time) {
 			c.left, c.good = false, now
 			c.listener = listener{}
 			p.say("path is back", c, "")
-			changed = true
+			if changed = true; p.blackout {
+				p.endBlackout(now)
+			}
 		}
 	}
 	for _, c := range p.candidates {

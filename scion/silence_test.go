@@ -98,6 +98,29 @@ func TestARouteThatWasLeftIsTriedAgain(t *testing.T) {
 	}
 }
 
+func TestAnExitThatComesLateIsNoFaultOfTheRoutes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		j := embark(t, PathsConfig{}, threeWays(t)...)
+		j.mute = true
+		for range 20 {
+			j.Best()
+			time.Sleep(time.Second)
+		}
+		j.mute = false
+		for range 3 {
+			j.travel(j.Best(), func() {})
+			time.Sleep(time.Second)
+		}
+		j.keep(5*time.Second, 1)
+		j.wantAt(j.keep(time.Second, 2, 3), direct1(t), direct1(t))
+		for _, s := range j.Status() {
+			if !s.Alive {
+				t.Errorf("status\n%s", j.status())
+			}
+		}
+	})
+}
+
 func TestADetourEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		j := embark(t, PathsConfig{}, threeWays(t)...)
@@ -105,7 +128,7 @@ func TestADetourEnds(t *testing.T) {
 		j.dead[direct1(t).String()] = true
 		j.keep(3*time.Second, 1)
 		j.dead = map[string]bool{}
-		j.wantAt(j.keep(time.Minute, 1), via120(t))
+		j.wantAt(j.keep(maxDetour/2, 1), via120(t))
 		j.wantAt(j.keep(time.Second, 2), direct1(t))
 		j.wantAt(j.keep(maxDetour, 1, 2), direct1(t), direct1(t))
 	})
