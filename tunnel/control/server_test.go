@@ -181,7 +181,13 @@ func TestServerBoundsConnections(t *testing.T) {
 		t.Error("a third connection is answered")
 	}
 	a.Close()
-	for ask(dial()) != nil { // until the server has seen it
+	for { // until the server has seen it
+		c := dial()
+		err := ask(c)
+		c.Close()
+		if err == nil {
+			break
+		}
 	}
 }
 
@@ -235,6 +241,66 @@ func TestServerEndsRequestsThatGoOn(t *testing.T) {
 			t.Errorf("after %v", d)
 		}
 	})
+}
+
+// A pipeListener accepts connections that need no network.
+type pipeListener struct {
+	conns chan net.Conn
+	done  chan struct{}
+}
+
+func (l *pipeListener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.conns:
+		return c, nil
+	case <-l.done:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *pipeListener) Close() error   { close(l.done); return nil }
+func (l *pipeListener) Addr() net.Addr { return net.TCPAddrFromAddrPort(anyPort) }
+
+func TestServerDoesNotWaitForTheSlow(t *testing.T) {
+	for _, tt := range []struct {
+		name, says string
+		after      time.Duration
+	}{
+		{"nothing", "", headerTimeout},
+		{"half a header", "POST / HTTP/1.1\r\nHost: x\r\n", headerTimeout},
+		{"half a body", "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhalf", bodyTimeout},
+		{"nothing more", "GET / HTTP/1.1\r\nHost: x\r\n\r\n", idleTimeout},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l := &pipeListener{make(chan net.Conn), make(chan struct{})}
+				s, err := NewServer(ServerConfig{Listen: anyPort, Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+					io.Copy(io.Discard, r.Body)
+				})})
+				if err != nil {
+					t.Fatal(err)
+				}
+				s.Close()
+				s.tcp = l
+				ctx, cancel := context.WithCancel(t.Context())
+				ended := make(chan error)
+				go func() { ended <- s.Run(ctx) }()
+				client, server := net.Pipe()
+				l.conns <- server
+				began := time.Now()
+				go io.WriteString(client, tt.says)
+				io.Copy(io.Discard, client)
+				if d := time.Since(began); d < tt.after || d > tt.after+time.Second {
+					t.Errorf("hung up after %v, want %v", d, tt.after)
+				}
+				cancel()
+				if err := <-ended; err != nil {
+					t.Error(err)
+				}
+				client.Close()
+			})
+		})
+	}
 }
 
 // writeCertificate writes a certificate for 127.0.0.1 whose name is cn.
