@@ -239,6 +239,7 @@ func fullRegistry(b *testing.B) (*Registry, []snaptun.PublicKey) {
 func BenchmarkAuthorized(b *testing.B) {
 	r, keys := fullRegistry(b)
 	b.ReportAllocs()
+	b.ResetTimer()
 	b.RunParallel(func(pb *testing.PB) {
 		for i := 0; pb.Next(); i++ {
 			r.Authorized(keys[i%len(keys)], testTime)
