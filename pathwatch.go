@@ -11,6 +11,9 @@ const (
 	// when two ticks have passed without any, and not before two with some.
 	quietTick = 250 * time.Millisecond
 	quietAsks = 5
+	// lively is how long after such a time a single batch does as well: a stream
+	// that comes back from one silence may fall into the next.
+	lively = 30 * time.Second
 )
 
 // A pathWatch asks the exit for a sign of life when packets that were coming
@@ -42,27 +45,33 @@ func (w *pathWatch) sign() { w.signs.Add(1) }
 
 // run watches until ctx ends.
 func (w *pathWatch) run(ctx context.Context) {
+	var streamed time.Time
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-w.wake:
 		}
-		w.burst(ctx)
+		if w.burst(ctx) >= 2 {
+			streamed = time.Now()
+		}
+		if !streamed.IsZero() && time.Since(streamed) < lively {
+			w.inquire(ctx)
+		}
 		w.awake.Store(false)
 	}
 }
 
-// burst watches from the first batch until there was silence, and it was found
-// out whether the exit is silent too.
-func (w *pathWatch) burst(ctx context.Context) {
+// burst waits until nothing has come in for two ticks, and returns in how many
+// before something had.
+func (w *pathWatch) burst(ctx context.Context) (active int) {
 	ticker := time.NewTicker(quietTick)
 	defer ticker.Stop()
 	seen := w.batches.Load()
-	for active, quiet := 0, 0; ; {
+	for quiet := 0; quiet < 2; {
 		select {
 		case <-ctx.Done():
-			return
+			return 0
 		case <-ticker.C:
 		}
 		if n := w.batches.Load(); n != seen {
@@ -70,18 +79,15 @@ func (w *pathWatch) burst(ctx context.Context) {
 			active++
 			continue
 		}
-		if quiet++; quiet < 2 {
-			continue
-		}
-		if active >= 2 {
-			w.inquire(ctx, ticker)
-		}
-		return
+		quiet++
 	}
+	return active
 }
 
 // inquire asks until there is a sign of life.
-func (w *pathWatch) inquire(ctx context.Context, ticker *time.Ticker) {
+func (w *pathWatch) inquire(ctx context.Context) {
+	ticker := time.NewTicker(quietTick)
+	defer ticker.Stop()
 	signs := w.signs.Load()
 	for range quietAsks {
 		w.ask()
