@@ -72,6 +72,11 @@ func NewSNAP(cfg SNAPConfig) (*SNAP, error) {
 		s.cfg.HandshakeLimit = defaultHandshakeLimit()
 	}
 	var err error
+	defer func() {
+		if err != nil && s.network != nil {
+			s.network.close()
+		}
+	}()
 	sealed, notify := func(a netip.AddrPort) netip.AddrPort { return a }, func(tunnel.PeerEvent[netip.AddrPort]) {}
 	if cfg.Topology != nil {
 		if s.network, err = newSNAPNetwork(s); err != nil {
@@ -125,5 +130,5 @@ func (s *SNAP) Run(ctx context.Context) error {
 	if s.network == nil {
 		return s.listener.Run(ctx, f.forward)
 	}
-	return s.network.ports.run(ctx, func(ctx context.Context) error { return s.listener.Run(ctx, f.forward) })
+	return s.network.run(ctx, func(ctx context.Context) error { return s.listener.Run(ctx, f.forward) })
 }

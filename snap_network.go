@@ -18,7 +18,8 @@ type snapNetwork struct {
 	snap    *SNAP
 	routers *scion.Routers
 	ports   *snapPorts
-	batches sync.Pool // of *snapBatch
+	echo    *tunnel.UDP // nil: somebody else answers SCMP echo requests
+	batches sync.Pool   // of *snapBatch
 
 	in, out                              atomic.Uint64 // packets from and to the network
 	hints, foreign, malformed, misplaced atomic.Uint64 // what was not let in
@@ -44,11 +45,13 @@ func newSNAPNetwork(s *SNAP) (*snapNetwork, error) {
 		return nil, err
 	}
 	n.ports = newSNAPPorts(host, s.logger)
+	n.ports.min, n.ports.max = t.MinPort, t.MaxPort
 	n.ports.serve = n.serve
 	n.ports.stands = func(origin netip.AddrPort) bool { return s.listener.Peer(origin) != nil }
 	if err := n.ports.check(); err != nil {
 		return nil, err
 	}
+	n.listenEcho()
 	return n, nil
 }
 
@@ -81,6 +84,56 @@ func sourceTowards(router netip.AddrPort) (netip.Addr, error) {
 	}
 	defer c.Close()
 	return c.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap(), nil
+}
+
+// echoPort is where routers deliver SCMP echo requests.
+const echoPort = 30041
+
+// listenEcho binds the port at which the host of the tunnels is asked for an
+// echo, which names no tunnel. If somebody else answers on this machine, another
+// SNAP or a dispatcher, we do not.
+func (n *snapNetwork) listenEcho() {
+	addr := netip.AddrPortFrom(n.ports.host, echoPort)
+	udp, err := tunnel.ListenUDP(addr, tunnel.UDPConfig{ReceiveBuffer: portBuffer, SendBuffer: portBuffer})
+	if err != nil {
+		n.snap.logger.Debug("SCMP echo requests are not answered here", "error", err)
+		return
+	}
+	n.echo = udp
+}
+
+// close closes what was bound, if run is not called.
+func (n *snapNetwork) close() {
+	if n.echo != nil {
+		n.echo.Close()
+	}
+}
+
+// run runs f and, beside it, what the network needs.
+func (n *snapNetwork) run(ctx context.Context, f func(context.Context) error) error {
+	defer n.close()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var wg sync.WaitGroup
+	if n.echo != nil {
+		wg.Go(func() { n.answerEcho(ctx) })
+	}
+	err := n.ports.run(ctx, f)
+	cancel()
+	wg.Wait()
+	return err
+}
+
+// answerEcho answers SCMP echo requests that may enter.
+func (n *snapNetwork) answerEcho(ctx context.Context) {
+	cfg := &n.snap.cfg
+	host := scion.NewHost(scion.HostConfig{Underlay: scion.NewDirect(scion.DirectConfig{
+		Carrier: n.echo, IA: cfg.IA, Routers: n.routers, ASHosts: cfg.ASHosts,
+	})})
+	host.SetLocal(scion.Addr{IA: cfg.IA, Host: n.ports.host, Port: echoPort})
+	if err := host.Run(ctx); err != nil {
+		n.snap.logger.Warn("SCMP echo requests are not answered any more", "error", err)
+	}
 }
 
 // serve puts what arrives on the port of a tunnel into it.

@@ -5,10 +5,13 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/snapproxy/snapproxy/scion"
 	"github.com/snapproxy/snapproxy/tunnel"
@@ -100,6 +103,9 @@ func (s *side) forward(from []netip.AddrPort, packets [][]byte) error {
 		}
 		id, ok := p.Egress()
 		port, err := p.SourcePort()
+		if typ, _, ok := p.SCMP(); ok && typ == 129 { // an echo reply is from no port
+			port = from[i].Port()
+		}
 		if source := netip.AddrPortFrom(p.SrcHost(), port); !ok || id != s.egress || err != nil || source != from[i] || p.SrcIA() != s.ia {
 			s.faults <- fmt.Sprintf("router of %s: packet of %s,%s to interface %d came from %s", s.ia, p.SrcIA(), source, id, from[i])
 			continue
@@ -387,6 +393,124 @@ func TestSNAPReachesOpenHosts(t *testing.T) {
 		open.WritePackets([]netip.AddrPort{port, port}, [][]byte{bad, good})
 		if got := a.next(t); !bytes.Equal(got.Bytes(), good) {
 			t.Errorf("as %s: %x entered", name, got.Bytes())
+		}
+	}
+}
+
+// Two SNAPs in one AS, on one host, do not get in each other's way; and their
+// tunnels reach each other if the host is open to them.
+func TestSNAPsSideBySide(t *testing.T) {
+	n := newTwoAS(t, func(cfg *SNAPConfig) { cfg.ASHosts = prefixes("127.0.10.2/32") })
+	second, err := NewSNAP(SNAPConfig{
+		Listen: netip.MustParseAddrPort("127.0.10.2:0"), PrivateKey: newKey(t), Authorize: everybody,
+		Topology: n.left.topology(t), ASHosts: prefixes("127.0.10.2/32"),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	run(t, second.Run)
+	a, far := n.left.attach(t, "127.0.0.1:0"), n.right.attach(t, "127.0.0.1:0")
+	b := (&side{snap: second}).attach(t, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.2"), a.bound.Port()).String())
+	if a.addr == b.addr {
+		t.Fatalf("both are %s", a.addr)
+	}
+	for _, r := range []*rawTunnel{a, b} {
+		sent := udpPacket(t, far.addr, to(r.addr, n.back))
+		far.WritePackets([][]byte{sent})
+		advance(sent)
+		if got := r.next(t); !bytes.Equal(got.Bytes(), sent) {
+			t.Errorf("got %x, want %x", got.Bytes(), sent)
+		}
+	}
+	sent := udpPacket(t, a.addr, b.addr)
+	a.WritePackets([][]byte{sent})
+	if got := b.next(t); !bytes.Equal(got.Bytes(), sent) {
+		t.Errorf("got %x, want %x", got.Bytes(), sent)
+	}
+	n.left.blameless(t)
+	n.right.blameless(t)
+}
+
+// A tunnel that ends leaves its port, and its origin may come back to it.
+func TestSNAPReleasesPorts(t *testing.T) {
+	log := make(messages, 64)
+	n := newTwoAS(t, func(cfg *SNAPConfig) { cfg.Logger = slog.New(log) })
+	ports := n.left.snap.network.ports
+	var clock atomic.Int64
+	ports.mu.Lock()
+	ports.now = func() time.Time { return time.Unix(clock.Load(), 0) }
+	ports.mu.Unlock()
+	udp := listenTest(t, "127.0.0.1:0")
+	udp.Close()
+	var before scion.Addr
+	t.Run("first", func(t *testing.T) { // its tunnel says goodbye
+		before = n.left.attach(t, udp.LocalAddr().String()).addr
+		clock.Add(int64(portLife / time.Second))
+	})
+	for message := range log {
+		if message == "port released" {
+			break
+		}
+	}
+	if ports.len() != 0 {
+		t.Errorf("%d ports are left", ports.len())
+	}
+	if after := n.left.attach(t, udp.LocalAddr().String()).addr; after != before {
+		t.Errorf("assigned %s, before %s", after, before)
+	}
+}
+
+// messages is a log of which only the messages count.
+type messages chan string
+
+func (messages) Enabled(context.Context, slog.Level) bool { return true }
+func (m messages) WithAttrs([]slog.Attr) slog.Handler     { return m }
+func (m messages) WithGroup(string) slog.Handler          { return m }
+func (m messages) Handle(_ context.Context, r slog.Record) error {
+	select {
+	case m <- r.Message:
+	default:
+	}
+	return nil
+}
+
+// The host of the tunnels answers echo requests that routers bring, and a
+// tunnel gets the answers.
+func TestSNAPAnswersEcho(t *testing.T) {
+	n := newTwoAS(t, nil)
+	a := n.left.attach(t, "127.0.0.1:0")
+	network := n.right.snap.network
+	if network.echo == nil {
+		t.Skip("somebody else has port 30041")
+	}
+	host := scion.NewHost(scion.HostConfig{Underlay: tunnelled{a}})
+	host.SetLocal(a.addr)
+	run(t, host.Run)
+	answers := make(chan scion.EchoReply, 1)
+	echo := host.Echo(func(r scion.EchoReply) { answers <- r })
+	defer echo.Close()
+	if err := echo.Request(scion.Addr{IA: rightIA, Host: network.ports.host, Path: n.there}, 7, 100); err != nil {
+		t.Fatal(err)
+	}
+	if r := <-answers; r.Sequence != 7 || r.Report != nil || r.From.IA != rightIA || r.From.Host != network.ports.host {
+		t.Errorf("answer %+v", r)
+	}
+	n.left.blameless(t)
+	n.right.blameless(t)
+}
+
+// tunnelled is a raw tunnel as an underlay.
+type tunnelled struct{ *rawTunnel }
+
+func (u tunnelled) Run(ctx context.Context, deliver func([][]byte) error) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case b := <-u.got:
+			if err := deliver([][]byte{b}); err != nil {
+				return err
+			}
 		}
 	}
 }

@@ -27,6 +27,8 @@ const (
 	portLife = 30 * time.Second
 	// portSweep is how often ports are looked for that outlived that.
 	portSweep = 10 * time.Second
+	// portTries is how many ports of a range are tried.
+	portTries = 256
 	// Socket buffers of a port, in bytes: a few milliseconds of a fast link.
 	portBuffer = 2 << 20
 )
@@ -47,10 +49,12 @@ type snapPort struct {
 // snapPorts are the ports of the tunnels of a SNAP. The tunnel at an origin
 // keeps its port over rekeys.
 type snapPorts struct {
-	host   netip.Addr // of all ports
-	logger *slog.Logger
-	now    func() time.Time
-	limit  int
+	host     netip.Addr // of all ports
+	min, max uint16     // bounds of their numbers; zero: none
+	logger   *slog.Logger
+	now      func() time.Time
+	limit    int // of all ports
+	waitMax  int // of those that wait
 	// serve receives on a port until it is closed. stands reports whether there
 	// is a tunnel at an origin; it is asked without mu held.
 	serve  func(ctx context.Context, p *snapPort) error
@@ -68,7 +72,7 @@ type snapPorts struct {
 
 func newSNAPPorts(host netip.Addr, logger *slog.Logger) *snapPorts {
 	return &snapPorts{
-		host: host, logger: logger, now: time.Now, limit: maxSNAPPorts,
+		host: host, logger: logger, now: time.Now, limit: maxSNAPPorts, waitMax: maxWaitingPorts,
 		byOrigin: make(map[netip.AddrPort]*snapPort), byNumber: make(map[uint16]*snapPort),
 		waiting: make(map[*snapPort]struct{}),
 	}
@@ -150,6 +154,7 @@ func (t *snapPorts) assign(origin netip.AddrPort) netip.AddrPort {
 	t.byOrigin[origin], t.byNumber[p.addr.Port()] = p, p
 	t.waiting[p] = struct{}{}
 	t.wg.Go(func() { t.receive(ctx, p) })
+	t.logger.Debug("port assigned", "origin", origin, "assigned", p.addr)
 	return p.addr
 }
 
@@ -161,13 +166,32 @@ func (t *snapPorts) refuse(origin netip.AddrPort, err error) {
 }
 
 // bind binds a port, the wanted one if it is free: a host with a fixed port
-// keeps its SCION address.
+// keeps its SCION address. Where routers deliver to some ports only, it is always
+// the same of these that is tried first.
 func (t *snapPorts) bind(wanted uint16) (*tunnel.UDP, error) {
 	cfg := tunnel.UDPConfig{ReceiveBuffer: portBuffer, SendBuffer: portBuffer}
-	if udp, err := tunnel.ListenUDP(netip.AddrPortFrom(t.host, wanted), cfg); err == nil {
-		return udp, nil
+	listen := func(port uint16) (*tunnel.UDP, error) {
+		return tunnel.ListenUDP(netip.AddrPortFrom(t.host, port), cfg)
 	}
-	return tunnel.ListenUDP(netip.AddrPortFrom(t.host, 0), cfg)
+	if t.max == 0 {
+		if udp, err := listen(wanted); err == nil {
+			return udp, nil
+		}
+		return listen(0)
+	}
+	size := int(t.max) - int(t.min) + 1
+	first := int(wanted) - int(t.min)
+	if first < 0 || first >= size {
+		first = int(wanted) % size
+	}
+	var err error
+	for i := range min(size, portTries) {
+		var udp *tunnel.UDP
+		if udp, err = listen(t.min + uint16((first+i)%size)); err == nil {
+			return udp, nil
+		}
+	}
+	return nil, err
 }
 
 // receive serves a port until it is closed.
@@ -181,11 +205,12 @@ func (t *snapPorts) receive(ctx context.Context, p *snapPort) {
 		}
 		t.remove(p)
 	}
+	t.logger.Debug("port released", "origin", p.origin, "assigned", p.addr)
 }
 
 // makeRoom removes a port that waits if too many do. mu is held.
 func (t *snapPorts) makeRoom() {
-	if len(t.waiting) < maxWaitingPorts && len(t.byOrigin) < t.limit {
+	if len(t.waiting) < t.waitMax && len(t.byOrigin) < t.limit {
 		return
 	}
 	var oldest *snapPort

@@ -19,6 +19,9 @@ type Topology struct {
 	// MTU is the size in bytes of the largest SCION packet inside the AS. If
 	// zero, the file does not say.
 	MTU int
+	// MinPort and MaxPort bound the UDP ports at which routers deliver packets to
+	// programs; what is for others goes to port 30041 of the host. If zero, any.
+	MinPort, MaxPort uint16
 	// Routers are the border routers in the order of their names.
 	Routers []Router
 	// ControlServices are the addresses of the AS's control services: UDP for
@@ -59,6 +62,7 @@ type (
 	topologyFile struct {
 		IA              string                   `json:"isd_as"`
 		MTU             int                      `json:"mtu"`
+		Ports           string                   `json:"dispatched_ports"`
 		Attributes      []string                 `json:"attributes"`
 		BorderRouters   map[string]*routerEntry  `json:"border_routers"`
 		ControlServices map[string]*serviceEntry `json:"control_service"`
@@ -109,6 +113,9 @@ func parseTopology(b []byte) (*Topology, error) {
 		return nil, err
 	}
 	t := &Topology{IA: ia, MTU: file.MTU, Core: slices.Contains(file.Attributes, "core")}
+	if t.MinPort, t.MaxPort, err = parsePortRange(file.Ports); err != nil {
+		return nil, fmt.Errorf("dispatched_ports: %w", err)
+	}
 	if err := t.addRouters(file.BorderRouters); err != nil {
 		return nil, err
 	}
@@ -243,6 +250,22 @@ func parseTopologyAddr(s string) (netip.AddrPort, error) {
 		return netip.AddrPort{}, fmt.Errorf("%s: %w", quoted(s), err)
 	}
 	return a, nil
+}
+
+// parsePortRange reads 31000-32767; nothing, a hyphen and all are no bounds. (A
+// hyphen means no ports, which is a network before there was such a range: there
+// all packets go to 30041 of the host, and neither a SNAP nor we could be.)
+func parsePortRange(s string) (first, last uint16, err error) {
+	if s == "" || s == "-" || s == "all" {
+		return 0, 0, nil
+	}
+	low, high, _ := strings.Cut(s, "-")
+	a, okA := parseDecimal(low, 16)
+	b, okB := parseDecimal(high, 16)
+	if !okA || !okB || a == 0 || a > b {
+		return 0, 0, fmt.Errorf("%s is not a range of ports like 31000-32767", quoted(s))
+	}
+	return uint16(a), uint16(b), nil
 }
 
 func checkMTU(n int) error {

@@ -29,7 +29,7 @@ func TestParseTopology(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := &Topology{
-		IA: 0x1_ff00_0000_0111, Core: true, MTU: 1472,
+		IA: 0x1_ff00_0000_0111, Core: true, MTU: 1472, MinPort: 1024, MaxPort: 65535,
 		Routers: []Router{
 			{"br-1", netip.MustParseAddrPort("127.111.0.1:30001"), []RouterInterface{
 				{ID: 41, Neighbor: 0x1_ff00_0000_0110, LinkTo: "parent", MTU: 1280},
@@ -78,6 +78,9 @@ func TestParseTopologySaysWhatIsWrong(t *testing.T) {
 		{`{"isd_as": "ff00:0:110"}`, `isd_as: "ff00:0:110": no hyphen between ISD and AS`},
 		{`{"isd_as": "1-0"}`, `isd_as: "1-0": ISD-AS is a wildcard`},
 		{`{"isd_as": "1-1", "mtu": -1}`, `mtu: -1 is not a number of bytes up to 65535`},
+		{`{"isd_as": "1-1", "dispatched_ports": "1024"}`, `dispatched_ports: "1024" is not a range of ports like 31000-32767`},
+		{`{"isd_as": "1-1", "dispatched_ports": "2-1"}`, `dispatched_ports: "2-1" is not a range of ports like 31000-32767`},
+		{`{"isd_as": "1-1", "dispatched_ports": "0-65536"}`, `dispatched_ports: "0-65536" is not a range of ports like 31000-32767`},
 		{`{"isd_as": "1-1", "control_service": {"cs": {}}}`, `control service "cs": it has no addr`},
 		{`{"isd_as": "1-1", "control_service": {"cs": {"addr": "cs.example:30252"}}}`, `control service "cs": addr: "cs.example:30252" is not IP:PORT`},
 		{router(`"br": null`), `border router "br": it has no internal_addr`},
