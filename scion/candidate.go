@@ -148,8 +148,7 @@ func (p *Paths) rank(t time.Time) {
 	})
 	if before > 0 && len(p.candidates) == 0 {
 		p.err = errExpired
-		p.hurry.Store(true)
-		p.rouse()
+		p.hurryUp(hurriedRefresh)
 	}
 	slices.SortStableFunc(p.candidates, func(a, b *candidate) int {
 		if n := cmp.Compare(a.class(now), b.class(now)); n != 0 {
@@ -168,6 +167,9 @@ func (p *Paths) rank(t time.Time) {
 	}
 	p.best.Store(best)
 	if best != nil && best.class(now) == 2 {
+		if !p.blackout {
+			p.hurryUp(minRefresh) // there may be others by now
+		}
 		p.blackout = true
 	}
 	if best != nil && !p.was {

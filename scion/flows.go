@@ -106,10 +106,11 @@ func (p *Paths) Best() *Route {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.rank(t)
-	c := p.best.Load()
-	if p.probing != nil && !p.probing.tooSmall && !p.probing.expired(t) {
-		c = p.probing
+	if c := p.probing; c != nil && !c.tooSmall && !c.expired(t) {
+		p.noteSent(c, now)
+		return c.route.Load()
 	}
+	c := p.best.Load()
 	if c == nil {
 		return nil
 	}

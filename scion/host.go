@@ -32,7 +32,8 @@ type HostConfig struct {
 	// is logged.
 	Logger *slog.Logger
 	// Report is called with what SCMP errors say about datagrams of the host's
-	// ports, by the goroutine of Run. If nil, nobody is told.
+	// ports, by the goroutine of Run, without locks held; it should not block. If
+	// nil, nobody is told.
 	Report func(Report)
 }
 

@@ -32,7 +32,7 @@ func (p *Paths) Report(r Report) bool {
 		if route := quoted.route.Load(); r.To.Path != route.Path {
 			return false // that was about what is replaced
 		}
-		p.hurry.Store(true)
+		p.hurryUp(hurriedRefresh)
 		if !p.reported(quoted, t, fmt.Sprintf("%s reports: %s", r.IA, r)) {
 			return false
 		}

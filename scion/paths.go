@@ -87,7 +87,7 @@ type Paths struct {
 	trial   atomic.Pointer[candidate] // for the next flow to try; nil: none
 	due     atomic.Int64              // instant when the order should be looked at again
 	ticking atomic.Bool
-	hurry   atomic.Bool  // fetch soon
+	hurry   atomic.Int64 // fetch as soon as the last fetch is so long ago; zero: no
 	heard   atomic.Int64 // instant of anything
 	known   atomic.Pointer[knownPaths]
 
@@ -221,6 +221,14 @@ func (p *Paths) Status() []RouteStatus {
 // instant returns a time as the duration since the epoch, by the monotonic
 // clock if the time has one.
 func (p *Paths) instant(t time.Time) time.Duration { return t.Sub(p.epoch) }
+
+// hurryUp makes Run fetch when the last fetch is so long ago.
+func (p *Paths) hurryUp(pause time.Duration) {
+	if old := p.hurry.Load(); old == 0 || int64(pause) < old {
+		p.hurry.Store(int64(pause))
+	}
+	p.rouse()
+}
 
 // rouse makes Run look what there is to do.
 func (p *Paths) rouse() {

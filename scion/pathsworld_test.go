@@ -76,7 +76,7 @@ type journey struct {
 	dead    map[string]bool  // routes that lose everything, by what String says
 	mute    bool             // nothing comes back from anywhere
 	back    map[string]*Path // paths of what comes back
-	asked   int              // calls of Suspect
+	asked   int              // calls of Suspect, for took
 }
 
 const roundTrip = 30 * time.Millisecond
@@ -94,7 +94,9 @@ func embarkWith(t *testing.T, suspect bool, cfg PathsConfig, routes ...*Route) *
 	cfg.Fetch = j.fetch
 	if suspect {
 		cfg.Suspect = func() {
+			j.mu.Lock()
 			j.asked++
+			j.mu.Unlock()
 			if r := j.Best(); r != nil {
 				j.travel(r, func() {})
 			}
@@ -120,6 +122,32 @@ func (j *journey) set(err error, routes ...*Route) {
 	j.routes, j.err = routes, err
 }
 
+// lose makes the network lose what is sent over some routes.
+func (j *journey) lose(routes ...*Route) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	clear(j.dead)
+	for _, r := range routes {
+		j.dead[r.String()] = true
+	}
+}
+
+// silence makes the network lose everything, or no longer.
+func (j *journey) silence(mute bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.mute = mute
+}
+
+// took returns how often Suspect was called since the last time.
+func (j *journey) took() int {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	n := j.asked
+	j.asked = 0
+	return n
+}
+
 func (j *journey) fetched() int {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -129,6 +157,8 @@ func (j *journey) fetched() int {
 // travel lets a packet make the way there and back over a route, if it is
 // alive when it starts.
 func (j *journey) travel(r *Route, heard func()) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
 	if j.dead[r.String()] || j.mute {
 		return
 	}

@@ -37,8 +37,9 @@ func newPort(h *Host, number uint16) *Port {
 // sender with the path back to it, so that it can be answered. Bytes and slices
 // are lent until deliver returns.
 //
-// A nil packet says that the network reported the address unreachable, as it
-// was when it was sent to but without its path. Such a report can be forged.
+// A nil packet says that the network reported the address unreachable, which
+// was sent to lately; the address has no path. Who has seen a packet to it can
+// forge that. HostConfig.Report is told more.
 //
 // The host receives for its ports only while its own Run runs.
 func (p *Port) Run(ctx context.Context, deliver func(from []Addr, packets [][]byte) error) error {

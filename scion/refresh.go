@@ -51,7 +51,7 @@ func (p *Paths) Run(ctx context.Context) error {
 			return nil
 		case <-due.C:
 			under, last = true, p.clock()
-			p.hurry.Store(false)
+			p.hurry.Store(0)
 			fetches.Go(func() { fetched <- p.fetch(ctx) })
 		case f := <-fetched:
 			if ctx.Err() != nil {
@@ -70,8 +70,8 @@ func (p *Paths) Run(ctx context.Context) error {
 			if p.ticking.Load() {
 				tick.Reset(tickInterval)
 			}
-			if p.hurry.Load() && !under && failures == 0 {
-				due.Reset(max(0, hurriedRefresh-p.clock().Sub(last)))
+			if pause := time.Duration(p.hurry.Load()); pause > 0 && !under && failures == 0 {
+				due.Reset(max(0, pause-p.clock().Sub(last)))
 			}
 		case <-tick.C:
 			if p.tick() {

@@ -12,7 +12,7 @@ func TestFlowsLeaveARouteThatFallsSilent(t *testing.T) {
 		j := embark(t, PathsConfig{}, threeWays(t)...)
 		flows := []uint32{1, 2, 3, 4}
 		j.wantAt(j.keep(3*time.Second, flows...), direct1(t), direct1(t), direct1(t), direct1(t))
-		j.dead[direct1(t).String()] = true
+		j.lose(direct1(t))
 		gap := j.await(3*time.Second, func() bool {
 			j.send(1)
 			time.Sleep(10 * time.Millisecond)
@@ -40,13 +40,13 @@ func TestARouteThatWasLeftIsTriedAgain(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			j := embarkWith(t, suspect, PathsConfig{}, threeWays(t)...)
 			j.keep(time.Second, 1)
-			j.dead[direct1(t).String()] = true
+			j.lose(direct1(t))
 			j.keep(3*time.Second, 1)
 			// New flows begin all the time. At most one of them takes the dead route,
 			// and none if there is another way to know.
 			tried, until := 0, time.Time{}
 			flow, was := uint32(1000), false
-			j.asked = 0
+			j.took()
 			for end := time.Now().Add(30 * time.Minute); time.Now().Before(end); {
 				flow++
 				at := ""
@@ -67,7 +67,7 @@ func TestARouteThatWasLeftIsTriedAgain(t *testing.T) {
 					}
 				}
 			}
-			asked := j.asked // after 10, 20, 40, 80, 160, 300, 300 … seconds
+			asked := j.took() // after 10, 20, 40, 80, 160, 300, 300 … seconds
 			if !suspect {
 				asked, tried = tried, 0
 			}
@@ -77,7 +77,7 @@ func TestARouteThatWasLeftIsTriedAgain(t *testing.T) {
 			if d := time.Until(until); d > maxPenalty || d < -20*time.Second {
 				t.Errorf("left for %v more", d)
 			}
-			j.dead = map[string]bool{}
+			j.lose()
 			for end := time.Now().Add(maxPenalty + 20*time.Second); time.Now().Before(end); flow++ {
 				j.keep(time.Second, flow)
 			}
@@ -87,7 +87,7 @@ func TestARouteThatWasLeftIsTriedAgain(t *testing.T) {
 			}
 			// It has proved itself after as long as it was left for.
 			j.keep(maxPenalty+time.Second, 1)
-			j.dead[direct1(t).String()] = true
+			j.lose(direct1(t))
 			j.keep(3*time.Second, 1)
 			for _, s := range j.Status() {
 				if !s.Alive && time.Until(s.Until) > firstPenalty {
@@ -101,12 +101,12 @@ func TestARouteThatWasLeftIsTriedAgain(t *testing.T) {
 func TestAnExitThatComesLateIsNoFaultOfTheRoutes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		j := embark(t, PathsConfig{}, threeWays(t)...)
-		j.mute = true
+		j.silence(true)
 		for range 20 {
 			j.Best()
 			time.Sleep(time.Second)
 		}
-		j.mute = false
+		j.silence(false)
 		for range 3 {
 			j.travel(j.Best(), func() {})
 			time.Sleep(time.Second)
@@ -125,9 +125,9 @@ func TestADetourEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		j := embark(t, PathsConfig{}, threeWays(t)...)
 		j.keep(time.Second, 1)
-		j.dead[direct1(t).String()] = true
+		j.lose(direct1(t))
 		j.keep(3*time.Second, 1)
-		j.dead = map[string]bool{}
+		j.lose()
 		j.wantAt(j.keep(maxDetour/2, 1), via120(t))
 		j.wantAt(j.keep(time.Second, 2), direct1(t))
 		j.wantAt(j.keep(maxDetour, 1, 2), direct1(t), direct1(t))
@@ -139,16 +139,16 @@ func TestTheLastPacketOfAConversationNeedsNoAnswer(t *testing.T) {
 		j := embark(t, PathsConfig{}, threeWays(t)...)
 		for range 20 {
 			j.keep(500*time.Millisecond, 1)
-			j.mute = true // an acknowledgement
+			j.silence(true) // an acknowledgement
 			j.send(1)
-			j.mute = false
+			j.silence(false)
 			time.Sleep(3 * time.Second)
 			if got := j.send(1); got != direct1(t).String() {
 				t.Fatalf("%v: on %s", time.Since(j.began), got)
 			}
 		}
-		if j.asked != 0 || strings.Contains(j.log.String(), "left") {
-			t.Errorf("asked %d times\n%s", j.asked, j.log)
+		if n := j.took(); n != 0 || strings.Contains(j.log.String(), "left") {
+			t.Errorf("asked %d times\n%s", n, j.log)
 		}
 	})
 }
@@ -156,7 +156,7 @@ func TestTheLastPacketOfAConversationNeedsNoAnswer(t *testing.T) {
 func TestSYNsOnADeadRouteFindAnother(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		j := embark(t, PathsConfig{}, threeWays(t)...)
-		j.dead[direct1(t).String()] = true
+		j.lose(direct1(t))
 		var at string
 		for _, pause := range []time.Duration{time.Second, 2 * time.Second, 0} {
 			at = j.send(1)
@@ -182,8 +182,8 @@ func TestAFlowThatOnlySendsLeavesNoRouteInDisgrace(t *testing.T) {
 				t.Errorf("status\n%s", j.status())
 			}
 		}
-		if moves > 20 || j.asked == 0 {
-			t.Errorf("%d moves, asked %d times", moves, j.asked)
+		if asked := j.took(); moves > 20 || asked == 0 {
+			t.Errorf("%d moves, asked %d times", moves, asked)
 		}
 		j.wantAt([]string{j.send(2)}, direct1(t))
 	})
@@ -214,7 +214,7 @@ func TestIfAllRoutesAreBadTheyTakeTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		j := embark(t, PathsConfig{}, threeWays(t)...)
 		j.keep(time.Second, 1)
-		j.mute = true
+		j.silence(true)
 		seen := map[string]int{}
 		for range 60 {
 			seen[j.keep(time.Second, 1, 2, 3)[0]]++
@@ -225,10 +225,13 @@ func TestIfAllRoutesAreBadTheyTakeTurns(t *testing.T) {
 		if err := j.Err(); err != nil {
 			t.Errorf("Err() = %v", err)
 		}
+		if n := j.fetched(); n < 2 || n > 4 {
+			t.Errorf("%d fetches while nothing worked", n)
+		}
 		// Only the last one works: it is found in a moment, whatever was left for
 		// how long.
-		j.mute = false
-		j.dead[direct1(t).String()], j.dead[via120(t).String()] = true, true
+		j.silence(false)
+		j.lose(direct1(t), via120(t))
 		if took := j.await(10*time.Second, func() bool { return j.keep(time.Second, 1, 2)[0] == via130(t).String() }); took > 8*time.Second {
 			t.Errorf("found after %v", took)
 		}
@@ -249,12 +252,12 @@ func TestOneRouteIsUsedWhateverHappens(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		j := embark(t, PathsConfig{}, direct1(t))
 		j.keep(time.Second, 1)
-		j.mute = true
+		j.silence(true)
 		j.wantAt(j.keep(20*time.Second, 1, 2), direct1(t), direct1(t))
 		if j.Status()[0].Alive {
 			t.Error("looks alive")
 		}
-		j.mute = false
+		j.silence(false)
 		j.wantAt(j.keep(3*time.Second, 1, 2), direct1(t), direct1(t))
 		if !j.Status()[0].Alive {
 			t.Error("looks dead")
@@ -263,10 +266,10 @@ func TestOneRouteIsUsedWhateverHappens(t *testing.T) {
 }
 
 func TestHandshakesWithoutAnAnswerTakeAnotherRoute(t *testing.T) {
-	for _, pause := range []time.Duration{time.Second, 1500 * time.Millisecond, 5 * time.Second} {
+	for _, pause := range []time.Duration{time.Second, 1500 * time.Millisecond, 4900 * time.Millisecond, 5 * time.Second} {
 		synctest.Test(t, func(t *testing.T) {
 			j := embark(t, PathsConfig{}, threeWays(t)...)
-			j.mute = true
+			j.silence(true)
 			seen := map[string]bool{}
 			for range 9 {
 				seen[j.Best().String()] = true
