@@ -57,7 +57,7 @@ func (l *pathList) print(w io.Writer, now time.Time) error {
 			if status == "refused" {
 				status = fmt.Sprintf("refused by %s", l.policy)
 			}
-			fmt.Fprintf(&b, "[%d] %s\n    %s, MTU %d, %s, latency %s, %s\n", i, r, hops(r), r.MTU, expires(r, now), latency(r), status)
+			fmt.Fprintf(&b, "[%d] %s\n    %d ASes, MTU %d, %s, latency %s, %s\n", i, r, length(r), r.MTU, expires(r, now), latency(r), status)
 		}
 		if l.usable == 0 {
 			fmt.Fprintf(&b, "No path to %s that %s allows\n", l.dst, l.policy)
@@ -70,12 +70,8 @@ func (l *pathList) print(w io.Writer, now time.Time) error {
 // local reports whether a route stays inside its AS.
 func local(r *scion.Route) bool { return r.Src == r.Dst && len(r.Interfaces) == 0 }
 
-func hops(r *scion.Route) string {
-	if r.Hops() == 1 {
-		return "1 hop"
-	}
-	return fmt.Sprintf("%d hops", r.Hops())
-}
+// length counts the ASes of a route, its ends included, as the SCION tools do.
+func length(r *scion.Route) int { return r.Hops() + 1 }
 
 // expiry is when routers begin to refuse the path of a route.
 func expiry(r *scion.Route) time.Time {
@@ -135,7 +131,7 @@ type (
 	}
 	jsonPath struct {
 		Status     string          `json:"status"` // chosen, usable or refused
-		Hops       int             `json:"hops"`
+		ASes       int             `json:"ases"`
 		Interfaces []jsonInterface `json:"interfaces"`
 		Sequence   string          `json:"sequence"`
 		MTU        int             `json:"mtu,omitempty"`
@@ -153,7 +149,7 @@ func (l *pathList) printJSON(w io.Writer, _ time.Time) error {
 	list := jsonPaths{Destination: l.dst.String(), Paths: []jsonPath{}}
 	for i, r := range l.routes {
 		list.Source = r.Src.String()
-		p := jsonPath{Status: l.status(i), Hops: r.Hops(), Interfaces: []jsonInterface{}, Sequence: sequence(r), MTU: r.MTU}
+		p := jsonPath{Status: l.status(i), ASes: length(r), Interfaces: []jsonInterface{}, Sequence: sequence(r), MTU: r.MTU}
 		for _, f := range r.Interfaces {
 			p.Interfaces = append(p.Interfaces, jsonInterface{f.IA.String(), f.ID})
 		}

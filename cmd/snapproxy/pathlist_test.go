@@ -23,11 +23,11 @@ func TestPathsArePrintedInTheOrderOfThePolicy(t *testing.T) {
 	}
 	want := `Paths from 1-ff00:0:111 to 1-ff00:0:112
 [0] 1-ff00:0:111 100>100 1-ff00:0:112
-    1 hop, MTU 1280, expires in 10m0s at 2026-11-21T10:10:00Z, latency not announced, chosen
+    2 ASes, MTU 1280, expires in 10m0s at 2026-11-21T10:10:00Z, latency not announced, chosen
 [1] 1-ff00:0:111 41>1 1-ff00:0:110 2>1 1-ff00:0:112
-    2 hops, MTU 1472, expires in 5h59m at 2026-11-21T15:59:59Z, latency 12.500 ms, usable
+    3 ASes, MTU 1472, expires in 5h59m at 2026-11-21T15:59:59Z, latency 12.500 ms, usable
 [2] 1-ff00:0:111 41>1 1-ff00:0:110 3>1 1-ff00:0:120 2>5 1-ff00:0:112
-    3 hops, MTU 1400, expired at 2026-11-21T09:00:00Z, latency not announced, refused by acl=- 1-ff00:0:120,+
+    4 ASes, MTU 1400, expired at 2026-11-21T09:00:00Z, latency not announced, refused by acl=- 1-ff00:0:120,+
 `
 	if got := out.String(); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
@@ -56,7 +56,7 @@ func TestPathsAsJSON(t *testing.T) {
 	if err := newPathList(mustIA(t, "1-ff00:0:112"), routes[1:2], new(scion.Policy)).printJSON(&out, pathsNow); err != nil {
 		t.Fatal(err)
 	}
-	want := `{"source":"1-ff00:0:111","destination":"1-ff00:0:112","paths":[{"status":"chosen","hops":2,` +
+	want := `{"source":"1-ff00:0:111","destination":"1-ff00:0:112","paths":[{"status":"chosen","ases":3,` +
 		`"interfaces":[{"isd_as":"1-ff00:0:111","id":41},{"isd_as":"1-ff00:0:110","id":1},{"isd_as":"1-ff00:0:110","id":2},{"isd_as":"1-ff00:0:112","id":1}],` +
 		`"sequence":"1-ff00:0:111#0,41 1-ff00:0:110#1,2 1-ff00:0:112#1,0","mtu":1472,"expiry":"2026-11-21T15:59:59Z","latency_ms":12.5}]}` + "\n"
 	if got := out.String(); got != want {

@@ -80,11 +80,12 @@ chosen with --path-policy.
   snapproxy ping --endhost-api https://api.example.org -c 4 1-ff00:0:112,10.0.0.5
   snapproxy ping --underlay udp --topology topology.json exit.example.org
 
-A SNAP hands an echo request to the port that the request names, and the answer
-comes back by the same number. So two hosts that are both behind SNAPs can ping
-each other only if they have the same port number: give the address with its
-port, 1-ff00:0:112,10.0.0.5:31000, and ping takes the same one, which a NAT must
-not change.
+An echo request is for a host, not for a port. Border routers hand it to port
+30041 of the host, where a SNAP answers for all that are attached to it. A SNAP
+that gets one from its own tunnels, or from another SNAP, hands it to the tunnel
+with the port that the request names as identifier, and the answer comes back by
+the same number. So ADDRESS with a port, which asks a host behind a SNAP itself,
+works from the same port number only: ping takes it, and a NAT must not change it.
 
 The status is 0 if there was an answer, 1 if not.`,
 		Args: oneArg("ADDRESS|NAME"),
@@ -118,17 +119,16 @@ func (o *pingOptions) run(cmd *cobra.Command, cfg snapproxy.HostConfig, target s
 	if err != nil {
 		return err
 	}
-	to := addrs[0]
-	host, err := o.attachHost(ctx, cfg, to.Port)
+	host, err := o.attachHost(ctx, cfg, addrs[0].Port)
 	if err != nil {
 		return err
 	}
 	defer host.stop()
-	if err := samePort(host.Addr(), to); err != nil {
+	if err := samePort(host.Addr(), addrs[0]); err != nil {
 		return err
 	}
-	way := &pingWay{host: host.Host, network: cfg.NetworkConfig, to: to}
-	if err := way.find(ctx); err != nil {
+	way, err := findWay(ctx, host.Host, cfg.NetworkConfig, addrs)
+	if err != nil {
 		return err
 	}
 	if err := way.fits(o.size); err != nil {
@@ -190,7 +190,7 @@ func samePort(local, to scion.Addr) error {
 	if to.Port == 0 || to.Port == local.Port {
 		return nil
 	}
-	return fmt.Errorf("ping %s: a SNAP delivers echo requests and answers by the same port number, so ours must be %d, too, but is %d (want --bind IP:%d and no NAT that changes it; or leave the port out, if the host is not behind a SNAP)",
+	return fmt.Errorf("ping %s: a SNAP delivers an echo request by the port number that the answer comes back to, so ours must be %d, too, but is %d (want --bind IP:%d and no NAT that changes it, or the address without a port)",
 		to, to.Port, local.Port, to.Port)
 }
 
@@ -234,8 +234,12 @@ func (o *pingOptions) ping(ctx context.Context, host *attachedHost, way *pingWay
 	if p.received > 0 {
 		return nil
 	}
-	if p.errors == 0 && p.sent > 0 && way.to.Port == 0 {
-		fmt.Fprintln(hints, "snapproxy: no answer: if the host is behind a SNAP, give its address with its port (see snapproxy ping --help)")
+	if p.errors == 0 && p.sent > 0 {
+		hint := "a host behind a SNAP may answer only at its address with the port"
+		if way.to.Port != 0 {
+			hint = "behind border routers a SNAP answers for its hosts, at the address without the port"
+		}
+		fmt.Fprintf(hints, "snapproxy: no answer: %s (see snapproxy ping --help)\n", hint)
 	}
 	return &statusError{statusFailed, nil}
 }

@@ -4,11 +4,16 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"maps"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 )
+
+func init() {
+	maps.Copy(samples, map[string]string{"count": "7", "hosts": "hosts", "interval": "200ms", "json": "true", "size": "100", "timeout": "3s"})
+}
 
 // An echoing is a network for a pinging: what comes back for each request, and
 // how long after it.

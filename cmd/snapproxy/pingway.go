@@ -22,6 +22,22 @@ type pingWay struct {
 	tried   time.Time    // when another was looked up last
 }
 
+// findWay returns the way to the first of the addresses to which there is one.
+func findWay(ctx context.Context, host *snapproxy.Host, network snapproxy.NetworkConfig, addrs []scion.Addr) (*pingWay, error) {
+	var errs []error
+	for _, to := range addrs {
+		w := &pingWay{host: host, network: network, to: to}
+		err := w.find(ctx)
+		if err == nil {
+			return w, nil
+		}
+		if errs = append(errs, err); ctx.Err() != nil {
+			break
+		}
+	}
+	return nil, errors.Join(errs...)
+}
+
 // find looks a path up.
 func (w *pingWay) find(ctx context.Context) error {
 	src := w.host.Addr().IA

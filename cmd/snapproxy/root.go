@@ -45,7 +45,7 @@ SNAPPROXY_PRIVATE_KEY is the private key itself.`,
 	}
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetFlagErrorFunc(flagError)
-	root.AddCommand(newClient(), newExec(), newSNAP(), newExit(), newServe(), newDemo(), newKeygen(), newPubkey(), newToken(),
+	root.AddCommand(newClient(), newExec(), newSNAP(), newExit(), newServe(), newDemo(), newKeygen(), newPubkey(), newToken(), newPaths(), newPing(),
 		&cobra.Command{
 			Use:   "version",
 			Short: "Print the version",
