@@ -122,7 +122,7 @@ func (s *side) forward(from []netip.AddrPort, packets [][]byte) error {
 }
 
 // testPath is a path of two hop fields over one link.
-func testPath(t *testing.T, egress, ingress uint16, consDir bool) *scion.Path {
+func testPath(t testing.TB, egress, ingress uint16, consDir bool) *scion.Path {
 	t.Helper()
 	raw := make([]byte, 4+8+2*12)
 	binary.BigEndian.PutUint32(raw, 2<<12)

@@ -73,7 +73,7 @@ func (r *rawTunnel) next(t *testing.T) scion.Packet {
 	}
 }
 
-func udpPacket(t *testing.T, from, to scion.Addr) []byte {
+func udpPacket(t testing.TB, from, to scion.Addr) []byte {
 	t.Helper()
 	b, err := scion.AppendUDP(nil, from, to, []byte("payload"))
 	if err != nil {
