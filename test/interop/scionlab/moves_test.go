@@ -36,11 +36,16 @@ func TestFlowLeavesALostRouter(t *testing.T) {
 				f := startFlow(t, p.proxy)
 				f.goesOn(enough)
 				usual := f.longestGap()
+				if on := wayOf(t, l, f); on != byPeering {
+					t.Fatalf("the flow goes %s, although the shortest way is there", on.name)
+				}
 				if err := tt.lose(l.Process(tt.router)); err != nil {
 					t.Fatal(err)
 				}
 				f.goesOn(2 * enough)
 				t.Logf("longest gap %v, before that %v", f.longestGap().Round(time.Millisecond), usual.Round(time.Millisecond))
+				repair(t, l) // the counters of all ways are needed
+				t.Logf("then it goes %s", wayOf(t, l, f).name)
 				f.end()
 			})
 		}
@@ -75,4 +80,22 @@ func TestFlowOutlivesEachLink(t *testing.T) {
 		t.Logf("with it again: longest gap %v", f.longestGap().Round(time.Millisecond))
 	}
 	f.end()
+}
+
+// wayOf is the way that most of a flow takes while it goes on for a while.
+func wayOf(t *testing.T, l *Lab, f *flow) way {
+	t.Helper()
+	before := crossedLinks(t, l)
+	f.goesOn(enough / 4)
+	after := crossedLinks(t, l)
+	most := allWays[0]
+	crossed := func(w way) float64 {
+		return after[w.name][1] - before[w.name][1] + after[w.name][0] - before[w.name][0]
+	}
+	for _, w := range allWays {
+		if crossed(w) > crossed(most) {
+			most = w
+		}
+	}
+	return most
 }

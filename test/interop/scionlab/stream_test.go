@@ -90,17 +90,29 @@ func dialSOCKS(proxy, target string) (net.Conn, error) {
 	c.SetDeadline(time.Now().Add(patience))
 	request := append([]byte{5, 1, 0, 5, 1, 0, 1}, addr.Addr().AsSlice()...)
 	c.Write(binary.BigEndian.AppendUint16(request, addr.Port()))
-	answer := make([]byte, 12)
-	if _, err := io.ReadFull(c, answer); err != nil {
+	if err := readReply(c); err != nil {
 		c.Close()
 		return nil, fmt.Errorf("SOCKS request: %w", err)
 	}
-	if answer[0] != 5 || answer[1] != 0 || answer[3] != 0 {
-		c.Close()
-		return nil, fmt.Errorf("SOCKS reply %x", answer)
-	}
 	c.SetDeadline(time.Time{})
 	return c, nil
+}
+
+// readReply reads the chosen method and the reply (RFC 1928 §3, §6).
+func readReply(c net.Conn) error {
+	head := make([]byte, 2+4)
+	if _, err := io.ReadFull(c, head); err != nil {
+		return err
+	}
+	if head[0] != 5 || head[1] != 0 || head[2] != 5 || head[3] != 0 {
+		return fmt.Errorf("reply %x", head)
+	}
+	size := map[byte]int{1: 4, 4: 16}[head[5]]
+	if size == 0 {
+		return fmt.Errorf("reply with address type %d", head[5])
+	}
+	_, err := io.CopyN(io.Discard, c, int64(size+2))
+	return err
 }
 
 // A flow is a download that goes on until it is told to end. It is paced, so
@@ -176,6 +188,9 @@ func (f *flow) receive(c net.Conn) error {
 		if chunk[0] == 0 {
 			break
 		}
+		if chunk[0] != 1 {
+			return fmt.Errorf("a chunk begins with %d", chunk[0])
+		}
 		if _, err := io.ReadFull(c, chunk[1:]); err != nil {
 			return err
 		}
@@ -196,8 +211,20 @@ func (f *flow) receive(c net.Conn) error {
 func (f *flow) goesOn(bytes int64) {
 	f.t.Helper()
 	from := f.got.Load()
-	if !eventually(func() bool { return f.got.Load() >= from+bytes }) {
+	var err error
+	if !eventually(func() bool {
+		select {
+		case err = <-f.done:
+			f.done <- err
+			return true
+		default:
+			return f.got.Load() >= from+bytes
+		}
+	}) {
 		f.t.Fatalf("the flow stands after %d bytes", f.got.Load())
+	}
+	if err != nil {
+		f.t.Fatalf("after %d bytes: %v", f.got.Load(), err)
 	}
 }
 
