@@ -4,6 +4,7 @@ package pocketscion
 
 import (
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -42,6 +43,9 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+	// Most tests wait for others most of the time. A -parallel on the command
+	// line wins.
+	flag.Set("test.parallel", "6")
 	status := m.Run()
 	os.RemoveAll(workDir)
 	os.Exit(status)

@@ -130,11 +130,7 @@ func curl(t *testing.T, p *pair, page string) {
 func fetch(t *testing.T, proxy, page string) time.Duration {
 	t.Helper()
 	begin := time.Now()
-	client := http.Client{
-		Timeout:   patience,
-		Transport: &http.Transport{Proxy: http.ProxyURL(&url.URL{Scheme: "http", Host: proxy}), DisableKeepAlives: true},
-	}
-	r, err := client.Get(page)
+	r, err := proxied(proxy, patience).Get(page)
 	if err != nil {
 		t.Errorf("fetch: %v", err)
 		return time.Since(begin)
@@ -144,6 +140,15 @@ func fetch(t *testing.T, proxy, page string) time.Duration {
 		t.Errorf("fetch: %q, %v", b, err)
 	}
 	return time.Since(begin)
+}
+
+// proxied is an HTTP client whose every request takes a new connection through a
+// proxy.
+func proxied(proxy string, timeout time.Duration) *http.Client {
+	return &http.Client{
+		Timeout:   timeout,
+		Transport: &http.Transport{Proxy: http.ProxyURL(&url.URL{Scheme: "http", Host: proxy}), DisableKeepAlives: true},
+	}
 }
 
 // A flow is a TCP connection through the tunnel in which one side writes a

@@ -9,6 +9,7 @@ mod client;
 mod echo;
 mod edge_client;
 mod far_end;
+mod gateway;
 mod keys;
 mod network;
 mod packet;
@@ -28,6 +29,7 @@ const USAGE: &str = "usage: interop PROGRAM [--FLAG VALUE]…
   client       --endhost-api URL [--token TOKEN] --to IA,IP:PORT [--count N] [--min N] [--max N] [--window N] [--pace-ms N] [--wait-ms N]
   far-end      --endhost-api URL [--token TOKEN] [--fragment N]
   edge-client  --endhost-api URL [--token TOKEN] --exit IA,IP:PORT --exit-key KEY [--key KEY] [--name NAME] [--fragment N]
+  gateway      [--listen IP:PORT] [--key KEY] [--isd-as IA]
   rebind       --endhost-api URL [--token TOKEN] [--times N] [--wait-ms N]
   verify       --jwks URL
   dispatch     --bytes N
@@ -62,6 +64,7 @@ async fn run() -> Result<()> {
         "client" => client::run(&args).await,
         "far-end" => far_end::run(&args).await,
         "edge-client" => edge_client::run(&args).await,
+        "gateway" => gateway::run(&args).await,
         "rebind" => probe::rebind(&args).await,
         "verify" => probe::verify(&args).await,
         "dispatch" => probe::dispatch(&args),
