@@ -19,7 +19,8 @@ type forwarder struct {
 
 	// The tunnel that was looked up last.
 	asked  netip.AddrPort
-	stands bool
+	found  *snapPort // if the SNAP has ports
+	stands bool      // else
 
 	// What goes into tunnels.
 	to      []netip.AddrPort
@@ -43,7 +44,7 @@ type snapRun struct {
 func (f *forwarder) forward(from []*snaptun.Peer[netip.AddrPort], packets [][]byte) error {
 	f.to, f.packets, f.errs = f.to[:0], f.packets[:0], f.errs[:0]
 	f.runs, f.outTo, f.outPackets = f.runs[:0], f.outTo[:0], f.outPackets[:0]
-	f.asked, f.port = netip.AddrPort{}, nil
+	f.asked, f.found, f.port = netip.AddrPort{}, nil, nil
 	for i, b := range packets {
 		if origin := from[i].Origin(); i == 0 || origin != f.origin {
 			f.enter(origin)
@@ -140,7 +141,7 @@ func (f *forwarder) within(p scion.Packet) {
 		f.packets = append(f.packets, p.Bytes())
 		return
 	}
-	if n := s.network; n != nil && n.ports.at(to) == nil && scion.OpenHost(s.cfg.ASHosts, to.Addr()) {
+	if n := s.network; n != nil && f.found == nil && scion.OpenHost(s.cfg.ASHosts, to.Addr()) {
 		if number, err = p.HostPort(); err == nil && number != 0 {
 			f.send(p, netip.AddrPortFrom(to.Addr(), number))
 			return
@@ -159,7 +160,10 @@ func (f *forwarder) tunnel(a netip.AddrPort) (origin netip.AddrPort, ok bool) {
 		}
 		return a, f.stands
 	}
-	p := s.network.ports.at(a)
+	if a != f.asked {
+		f.asked, f.found = a, s.network.ports.at(a)
+	}
+	p := f.found
 	if p == nil {
 		return netip.AddrPort{}, false
 	}

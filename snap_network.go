@@ -44,6 +44,9 @@ func newSNAPNetwork(s *SNAP) (*snapNetwork, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := n.checkFamily(host); err != nil {
+		return nil, err
+	}
 	n.ports = newSNAPPorts(host, s.logger)
 	n.ports.min, n.ports.max = t.MinPort, t.MaxPort
 	n.ports.serve = n.serve
@@ -72,6 +75,23 @@ func (n *snapNetwork) hostAddr() (netip.Addr, error) {
 	default:
 		return sourceTowards(addrs[0])
 	}
+}
+
+// checkFamily holds that routers can be reached from the host address of the
+// tunnels.
+func (n *snapNetwork) checkFamily(host netip.Addr) error {
+	reached := 0
+	for _, r := range n.routers.Addrs() {
+		if r.Addr().Is4() == host.Is4() {
+			reached++
+			continue
+		}
+		n.snap.logger.Warn("router out of reach: its address is of another family than the tunnels'", "router", r, "tunnels", host)
+	}
+	if reached == 0 && len(n.routers.Addrs()) > 0 {
+		return fmt.Errorf("no router is reached from %s, the address of the tunnels: theirs are of another family", host)
+	}
+	return nil
 }
 
 // sourceTowards returns the address of this machine from which datagrams to a

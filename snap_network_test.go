@@ -521,6 +521,7 @@ func TestNewSNAPSaysWhatIsWrongWithItsTopology(t *testing.T) {
 	for want, alter := range map[string]func(*SNAPConfig){
 		"the topology is that of 1-ff00:0:111, not of 1-ff00:0:112": func(c *SNAPConfig) { c.IA = rightIA },
 		"bind the address towards the routers, 192.0.2.1":           func(c *SNAPConfig) { c.UnderlayAddr = netip.MustParseAddr("192.0.2.1") },
+		"no router is reached from ::1":                             func(c *SNAPConfig) { c.UnderlayAddr = netip.IPv6Loopback() },
 		"no router towards which": func(c *SNAPConfig) {
 			c.Listen, c.Topology = netip.MustParseAddrPort("0.0.0.0:0"), &scion.Topology{IA: leftIA}
 		},

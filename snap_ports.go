@@ -28,7 +28,7 @@ const (
 	// portSweep is how often ports are looked for that outlived that.
 	portSweep = 10 * time.Second
 	// portTries is how many ports of a range are tried.
-	portTries = 256
+	portTries = 64
 	// Socket buffers of a port, in bytes: a few milliseconds of a fast link.
 	portBuffer = 2 << 20
 )
