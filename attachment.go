@@ -89,6 +89,14 @@ func (a *attachment) Run(ctx context.Context, deliver func(packets [][]byte) err
 	}
 }
 
+// close ends what may still go on after Run.
+func (a *attachment) close() {
+	if a.cfg.Token != nil {
+		a.cfg.Token.Close()
+	}
+	a.lookup.close()
+}
+
 // WritePackets sends SCION packets to what the host is attached to.
 func (a *attachment) WritePackets(packets [][]byte) (int, error) {
 	b := a.below.Load()

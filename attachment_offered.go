@@ -17,6 +17,9 @@ const (
 	// answerLimit is how long handshakes may stay unanswered before the key is
 	// registered anew and the socket replaced (snap.md §3.8).
 	answerLimit = 16 * time.Second
+	// registerAgain is how often the key is registered while handshakes are not
+	// answered.
+	registerAgain = 4 * time.Second
 	// askLimit bounds a request to a SNAP or an endhost API.
 	askLimit = 10 * time.Second
 	// While nothing answers at all, the APIs are asked again after one second,
@@ -186,10 +189,13 @@ func (a *attachment) attachOnce(ctx context.Context, client *control.Client, t s
 
 // watch returns errUnanswered when a tunnel did not answer for answerLimit.
 // A SNAP that was restarted has forgotten the key, so it is registered again as
-// soon as the tunnel is down.
+// soon as the tunnel is down, and every few seconds, for the SNAP that took the
+// first may be the one that was about to end.
 func (a *attachment) watch(ctx context.Context, conn *tunnel.Conn[netip.AddrPort], registrar *control.Registrar, stood *bool) error {
 	limit := time.NewTimer(answerLimit)
 	defer limit.Stop()
+	again := time.NewTicker(registerAgain)
+	defer again.Stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -197,16 +203,24 @@ func (a *attachment) watch(ctx context.Context, conn *tunnel.Conn[netip.AddrPort
 		case <-a.down:
 			*stood = true
 			limit.Reset(answerLimit)
-			if registrar.Register(ctx) != nil {
-				registrar.Again() // and tell
+			again.Reset(registerAgain)
+		case <-again.C:
+			if conn.Status().Up {
+				*stood = true
+				again.Stop()
 				continue
 			}
-			conn.Initiate()
 		case <-limit.C:
 			if !conn.Status().Up {
 				return errUnanswered
 			}
 			*stood = true
+			continue
 		}
+		if registrar.Register(ctx) != nil {
+			registrar.Again() // and tell
+			continue
+		}
+		conn.Initiate()
 	}
 }

@@ -160,6 +160,7 @@ func (c *Client) Ready() <-chan struct{} { return c.ready }
 
 // Run attaches to the SNAP and the exit and stays attached until ctx ends.
 func (c *Client) Run(ctx context.Context) error {
+	defer c.att.close()
 	g := newGroup(ctx)
 	c.group = g
 	runStacked(g, c.host.Run, c.stack.Run)

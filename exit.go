@@ -122,6 +122,7 @@ func (e *Exit) Silent() string { return e.att.silence() }
 
 // Run attaches to the SNAP and serves clients until ctx ends.
 func (e *Exit) Run(ctx context.Context) error {
+	defer e.att.close()
 	g := newGroup(ctx)
 	e.group = g
 	dnsUDP, err := e.stack.ListenUDP(dnsPort)

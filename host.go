@@ -55,7 +55,10 @@ func (h *Host) changed(s attached) {
 }
 
 // Run attaches the host until ctx ends.
-func (h *Host) Run(ctx context.Context) error { return h.host.Run(ctx) }
+func (h *Host) Run(ctx context.Context) error {
+	defer h.att.close()
+	return h.host.Run(ctx)
+}
 
 // Ready is closed once the host is attached and has an address.
 func (h *Host) Ready() <-chan struct{} { return h.ready }

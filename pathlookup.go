@@ -62,6 +62,16 @@ func (l *pathLookup) apis() []*endhost.Client {
 	return l.named
 }
 
+// close closes idle connections.
+func (l *pathLookup) close() {
+	for _, api := range l.apis() {
+		api.Close()
+	}
+	if l.control != nil {
+		l.control.Close()
+	}
+}
+
 // discover asks for more endhost APIs, of the first service that knows some.
 func (l *pathLookup) discover(ctx context.Context) error {
 	var errs []error

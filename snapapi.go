@@ -23,6 +23,9 @@ type SNAPAPIConfig struct {
 	// If empty, the API speaks http: on loopback, and elsewhere if Insecure.
 	CertFile, KeyFile string
 	Insecure          bool
+	// URL is where clients reach the API. If nil, where the request says that it
+	// was sent, over TLS if the API speaks that.
+	URL *url.URL
 	// Verifier judges tokens; Registry is where keys are bound to them.
 	Verifier *control.Verifier
 	Registry *control.Registry
@@ -77,6 +80,14 @@ func (a *SNAPAPI) Run(ctx context.Context) error {
 	return a.server.Run(ctx)
 }
 
+// reached returns the URL by which who sent a request reaches the API.
+func (a *SNAPAPI) reached(r *http.Request) *url.URL {
+	if a.cfg.URL != nil {
+		return a.cfg.URL
+	}
+	return a.URL(r.Host)
+}
+
 // requestKey is where a context holds the request that it is of.
 type requestKey struct{}
 
@@ -95,7 +106,7 @@ func (a *SNAPAPI) dataPlane() control.DataPlane {
 	if !addr.IsValid() {
 		addr = a.cfg.SNAP.Addr()
 	}
-	return control.DataPlane{Addr: addr, Key: a.cfg.SNAP.PublicKey()}
+	return control.DataPlane{Addr: addr, Control: a.cfg.URL, Key: a.cfg.SNAP.PublicKey()}
 }
 
 // underlays offers the SNAP to hosts of its AS, and not the routers: hosts prefer those, and reach
@@ -106,11 +117,11 @@ func (a *SNAPAPI) underlays(ctx context.Context, ia scion.IA) (endhost.Underlays
 		return endhost.Underlays{}, nil
 	}
 	r := ctx.Value(requestKey{}).(*http.Request)
-	return endhost.Underlays{SNAPs: []endhost.SNAP{{URL: a.URL(r.Host), IAs: []scion.IA{own}}}}, nil
+	return endhost.Underlays{SNAPs: []endhost.SNAP{{URL: a.reached(r), IAs: []scion.IA{own}}}}, nil
 }
 
 // apis names this one to who discovers.
-func (a *SNAPAPI) apis(r *http.Request) [][]string { return [][]string{{a.URL(r.Host).String()}} }
+func (a *SNAPAPI) apis(r *http.Request) [][]string { return [][]string{{a.reached(r).String()}} }
 
 func (a *SNAPAPI) segments(ctx context.Context, src, dst scion.IA) (endhost.Segments, error) {
 	if src != a.cfg.SNAP.IA() {

@@ -23,6 +23,7 @@ import (
 // apiOptions are the flags of a SNAP's API.
 type apiOptions struct {
 	listen   netip.AddrPort
+	url      *url.URL
 	tlsCert  string
 	tlsKey   string
 	insecure bool
@@ -35,6 +36,7 @@ type apiOptions struct {
 func (o *apiOptions) add(fs *pflag.FlagSet) {
 	o.flags = fs
 	addValue(fs, &o.listen, "api", "IP:PORT", "", "TCP address of the SNAP's API and endhost API (default none)", parseAddrPort)
+	addValue(fs, &o.url, "api-url", "URL", "", "where clients reach the API, if a proxy is in front of it", parseURL)
 	addValue(fs, &o.tlsCert, "tls-cert", "FILE", "", "certificate chain of the API, PEM", parseText)
 	addValue(fs, &o.tlsKey, "tls-key", "FILE", "", "private key of the certificate, PEM", parseText)
 	fs.BoolVar(&o.insecure, "insecure-api", false, "let the API be reached from other machines without TLS")
@@ -50,7 +52,7 @@ func (o *apiOptions) on() bool { return o.listen.IsValid() }
 func (o *apiOptions) check(server serverOptions) error {
 	fs := o.flags
 	if !o.on() {
-		for _, name := range []string{"tls-cert", "tls-key", "insecure-api", "token-key", "jwks", "revoked"} {
+		for _, name := range []string{"api-url", "tls-cert", "tls-key", "insecure-api", "token-key", "jwks", "revoked"} {
 			if fs.Changed(name) {
 				return missing(fs.Lookup("api"))
 			}
@@ -134,18 +136,19 @@ func (a *admission) reload() {
 
 // A servedAPI is the API of a SNAP, if it has one.
 type servedAPI struct {
-	api  *snapproxy.SNAPAPI // nil: none
-	host string             // to advertise
+	api    *snapproxy.SNAPAPI // nil: none
+	host   string             // to advertise
+	public *url.URL           // the same, if it is known
 }
 
 // open binds the API's listener.
 func (o *apiOptions) open(s *snapproxy.SNAP, snap snapOptions, a *admission, logger *slog.Logger) (*servedAPI, error) {
-	served := new(servedAPI)
+	served := &servedAPI{public: o.url}
 	if !o.on() {
 		return served, nil
 	}
 	cfg := snapproxy.SNAPAPIConfig{
-		SNAP: s, Listen: o.listen, CertFile: o.tlsCert, KeyFile: o.tlsKey, Insecure: o.insecure,
+		SNAP: s, Listen: o.listen, URL: o.url, CertFile: o.tlsCert, KeyFile: o.tlsKey, Insecure: o.insecure,
 		Verifier: a.verifier, Registry: a.registry, Logger: logger,
 	}
 	if host, port, err := net.SplitHostPort(snap.advertised(s.Addr())); err == nil && snap.advertise != "" {
@@ -170,6 +173,9 @@ func (s *servedAPI) run(ctx context.Context) error {
 
 // url is where others reach the API.
 func (s *servedAPI) url() string {
+	if s.public != nil {
+		return s.public.String()
+	}
 	at := reachable(s.api.Addr())
 	host := at.String()
 	if s.host != "" {

@@ -21,6 +21,7 @@ const sampleKey = "hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo="
 // samples has a value for every flag, each another than its default.
 var samples = map[string]string{
 	"api":              "127.0.0.1:30042",
+	"api-url":          "https://snap.example.org/",
 	"api-proxy":        "socks5://proxy.example.org:1080",
 	"as-hosts":         "10.0.0.0/8 fd00::/8",
 	"discovery":        "https://discovery.example.org/ http://127.0.0.1:8081/",

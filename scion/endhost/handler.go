@@ -39,7 +39,8 @@ type HandlerConfig struct {
 	// APIs returns the groups of URLs that discovery names to who sent the
 	// request. If nil, none.
 	APIs func(*http.Request) [][]string
-	// Authorize returns an error, whose text the caller hears with HTTP 401, if
+	// Authorize returns an error, whose text the caller hears with HTTP 401 or
+	// which answers itself if it is a http.Handler, if
 	// a request may not be answered. Discovery is open. If nil, all is.
 	Authorize func(*http.Request) error
 	// Logger hears why an answer was an error of ours, or a segment was left
@@ -75,7 +76,12 @@ func (h *handler) authorized(next http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if h.Authorize != nil {
 			if err := h.Authorize(r); err != nil {
-				writeText(w, http.StatusUnauthorized, err.Error())
+				var answer http.Handler
+				if errors.As(err, &answer) {
+					answer.ServeHTTP(w, r)
+				} else {
+					writeText(w, http.StatusUnauthorized, err.Error())
+				}
 				return
 			}
 		}
