@@ -45,6 +45,12 @@ type side struct {
 
 func newTwoAS(t *testing.T, alter func(*SNAPConfig)) *twoAS {
 	t.Helper()
+	return newTwoASOn(t, [2]string{"127.0.10.1:0", "127.0.11.1:0"}, [2]string{"127.0.10.2:0", "127.0.11.2:0"}, alter)
+}
+
+// newTwoASOn makes routers and SNAPs at addresses.
+func newTwoASOn(t *testing.T, routers, snaps [2]string, alter func(*SNAPConfig)) *twoAS {
+	t.Helper()
 	n := &twoAS{
 		left:  &side{ia: leftIA, egress: leftInterface, faults: make(chan string, 64)},
 		right: &side{ia: rightIA, egress: rightInterface, faults: make(chan string, 64)},
@@ -53,12 +59,12 @@ func newTwoAS(t *testing.T, alter func(*SNAPConfig)) *twoAS {
 	n.back = reverse(t, n.there)
 	n.left.other, n.right.other = n.right, n.left
 	for i, s := range []*side{n.left, n.right} {
-		s.router = listenTest(t, fmt.Sprintf("127.0.%d.1:0", 10+i))
+		s.router = listenTest(t, routers[i])
 	}
 	for i, s := range []*side{n.left, n.right} {
 		run(t, func(ctx context.Context) error { return s.router.Run(ctx, s.forward) })
 		cfg := SNAPConfig{
-			Listen:     netip.MustParseAddrPort(fmt.Sprintf("127.0.%d.2:0", 10+i)),
+			Listen:     netip.MustParseAddrPort(snaps[i]),
 			PrivateKey: newKey(t), Authorize: everybody, Topology: s.topology(t),
 		}
 		if alter != nil {
@@ -189,13 +195,31 @@ func to(a scion.Addr, path *scion.Path) scion.Addr {
 // ports that their SNAPs assigned, and which keep the number of the tunnel's own
 // port if they can.
 func TestSNAPBehindRouters(t *testing.T) {
-	n := newTwoAS(t, nil)
-	a, b := n.left.attach(t, "127.0.0.1:0"), n.right.attach(t, "127.0.0.1:0")
-	for _, r := range []*rawTunnel{a, b} {
-		if r.addr.Port != r.bound.Port() || r.addr.Host == r.bound.Addr() {
-			t.Errorf("a tunnel from %s is assigned %s", r.bound, r.addr)
+	t.Run("IPv4", func(t *testing.T) {
+		n := newTwoAS(t, nil)
+		a, b := n.left.attach(t, "127.0.0.1:0"), n.right.attach(t, "127.0.0.1:0")
+		for _, r := range []*rawTunnel{a, b} {
+			if r.addr.Port != r.bound.Port() || r.addr.Host == r.bound.Addr() {
+				t.Errorf("a tunnel from %s is assigned %s", r.bound, r.addr)
+			}
 		}
-	}
+		n.exchange(t, a, b)
+	})
+	t.Run("IPv6, all on one host", func(t *testing.T) {
+		if udp, err := tunnel.ListenUDP(netip.MustParseAddrPort("[::1]:0"), tunnel.UDPConfig{}); err != nil {
+			t.Skip(err)
+		} else {
+			udp.Close()
+		}
+		same := [2]string{"[::1]:0", "[::1]:0"}
+		n := newTwoASOn(t, same, same, nil)
+		n.exchange(t, n.left.attach(t, "[::1]:0"), n.right.attach(t, "[::1]:0"))
+	})
+}
+
+// exchange sends a packet each way and looks what came of it.
+func (n *twoAS) exchange(t *testing.T, a, b *rawTunnel) {
+	t.Helper()
 	sent := udpPacket(t, a.addr, to(b.addr, n.there))
 	a.WritePackets([][]byte{sent})
 	got := b.next(t)
