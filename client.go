@@ -119,7 +119,7 @@ func NewClient(cfg ClientConfig) (*Client, error) {
 	}
 	c.paths = newExitPaths(cfg.Exit)
 	budget := frameBudget{host: c.host, att: c.att, mtu: c.paths.mtu}
-	c.paths.lookup, c.paths.policy, c.paths.logger, c.paths.overhead = c.att.lookup, cfg.PathPolicy, c.logger, budget.overhead
+	c.paths.lookup, c.paths.policy, c.paths.logger, c.paths.overhead = c.att.lookup.routes, cfg.PathPolicy, c.logger, budget.overhead
 	c.inner, err = tunnel.NewConn(tunnel.ConnConfig[scion.Addr]{
 		Config: tunnel.Config[scion.Addr]{
 			Carrier: port, PrivateKey: cfg.PrivateKey, Keepalive: innerKeepalive,

@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"log/slog"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -20,15 +19,12 @@ const (
 	// replyMTU is what an exit takes for the MTU of a path that a client came
 	// on: the least that SCION networks are built with.
 	replyMTU = 1280
-	// knownRoutes is how many routes are remembered for their MTU: those in use
-	// and those that were left a moment ago.
-	knownRoutes = 16
 )
 
 // An exitPaths knows the way from a client to its exit: the exit's address and,
 // if it is in another AS, a path for each flow.
 type exitPaths struct {
-	lookup   *pathLookup
+	lookup   func(ctx context.Context, src, dst scion.IA) ([]*scion.Route, error)
 	policy   *scion.Policy
 	logger   *slog.Logger
 	overhead func(scion.Addr) int // of a frame in a packet to an address
@@ -37,7 +33,6 @@ type exitPaths struct {
 
 	watch *pathWatch
 	way   atomic.Pointer[way]
-	known atomic.Pointer[[]*scion.Route] // replaced, not changed
 
 	mu      sync.Mutex // guards what follows
 	src     scion.IA   // where the client is; zero: nowhere
@@ -53,9 +48,7 @@ type way struct {
 }
 
 func newExitPaths(exit scion.Addr) *exitPaths {
-	p := &exitPaths{exit: exit, changed: make(chan struct{}, 1)}
-	p.known.Store(&[]*scion.Route{})
-	return p
+	return &exitPaths{exit: exit, changed: make(chan struct{}, 1)}
 }
 
 // setSource tells which AS the client is in.
@@ -114,7 +107,9 @@ func (p *exitPaths) begin(g *group, src scion.IA, exit scion.Addr) {
 		return
 	}
 	paths := scion.NewPaths(scion.PathsConfig{
+		Src:     src,
 		Dst:     exit.IA,
+		MinRoom: p.overhead(exit) + minFrame,
 		Fetch:   func(ctx context.Context) ([]*scion.Route, error) { return p.fetch(ctx, src, exit) },
 		Policy:  p.policy,
 		Suspect: p.suspect,
@@ -132,23 +127,13 @@ func (p *exitPaths) begin(g *group, src scion.IA, exit scion.Addr) {
 	})
 }
 
-// fetch looks routes up, and leaves those out that leave too little for a
-// frame.
+// fetch looks routes up.
 func (p *exitPaths) fetch(ctx context.Context, src scion.IA, exit scion.Addr) ([]*scion.Route, error) {
-	routes, err := p.lookup.routes(ctx, src, exit.IA)
-	if err != nil {
-		return nil, err
+	routes, err := p.lookup(ctx, src, exit.IA)
+	if err == nil && len(routes) == 0 {
+		err = fmt.Errorf("there is no path from %s to %s: %w", src, exit.IA, syscall.ENETUNREACH)
 	}
-	if len(routes) == 0 {
-		return nil, fmt.Errorf("there is no path from %s to %s: %w", src, exit.IA, syscall.ENETUNREACH)
-	}
-	wide := slices.DeleteFunc(slices.Clone(routes), func(r *scion.Route) bool {
-		return r.MTU-p.overhead(along(exit, r)) < minFrame
-	})
-	if len(wide) == 0 {
-		return nil, fmt.Errorf("no path from %s to %s leaves room for %d bytes in a packet: %w", src, exit.IA, minFrame, syscall.ENETUNREACH)
-	}
-	return wide, nil
+	return routes, err
 }
 
 // along returns an address with the path of a route to it.
@@ -176,7 +161,6 @@ func (p *exitPaths) route(packet []byte) scion.Addr {
 	if r == nil {
 		return w.exit
 	}
-	p.know(r)
 	return along(w.exit, r)
 }
 
@@ -188,32 +172,17 @@ func (p *exitPaths) best() scion.Addr {
 	}
 	if w.paths != nil {
 		if r := w.paths.Peek(); r != nil {
-			p.know(r)
 			return along(w.exit, r)
 		}
 	}
 	return w.exit
 }
 
-// know remembers a route for its MTU.
-func (p *exitPaths) know(r *scion.Route) {
-	for {
-		known := p.known.Load()
-		if slices.Contains(*known, r) {
-			return
-		}
-		next := append([]*scion.Route{r}, (*known)[:min(len(*known), knownRoutes-1)]...)
-		if p.known.CompareAndSwap(known, &next) {
-			return
-		}
-	}
-}
-
 // mtu returns the largest packet on a path that route has returned.
 func (p *exitPaths) mtu(path *scion.Path) int {
-	for _, r := range *p.known.Load() {
-		if r.Path == path {
-			return r.MTU
+	if w := p.way.Load(); w != nil && w.paths != nil {
+		if mtu := w.paths.MTU(path); mtu != 0 {
+			return mtu
 		}
 	}
 	return replyMTU
