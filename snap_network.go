@@ -18,6 +18,7 @@ type snapNetwork struct {
 	snap    *SNAP
 	routers *scion.Routers
 	ports   *snapPorts
+	tunnels snapTunnels
 	echo    *tunnel.UDP // nil: somebody else answers SCMP echo requests
 	batches sync.Pool   // of *snapBatch
 
@@ -50,7 +51,7 @@ func newSNAPNetwork(s *SNAP) (*snapNetwork, error) {
 	n.ports = newSNAPPorts(host, s.logger)
 	n.ports.min, n.ports.max = t.MinPort, t.MaxPort
 	n.ports.serve = n.serve
-	n.ports.stands = func(origin netip.AddrPort) bool { return s.listener.Peer(origin) != nil }
+	n.ports.stands = n.tunnels.has
 	if err := n.ports.check(); err != nil {
 		return nil, err
 	}
@@ -211,11 +212,17 @@ func (n *snapNetwork) accept(port *snapPort, from netip.AddrPort, b []byte) ([]b
 
 // changed hears of tunnels that come and go.
 func (n *snapNetwork) changed(ev tunnel.PeerEvent[netip.AddrPort]) {
-	if ev.Gone {
-		n.ports.gone(ev.Peer.Origin())
-		return
+	origin, key := ev.Peer.Origin(), ev.Peer.Key()
+	switch {
+	case ev.Gone:
+		n.tunnels.remove(origin)
+		n.ports.gone(origin)
+	case n.tunnels.add(origin, key):
+		n.ports.confirm(origin)
+	default:
+		n.ports.refuse(origin, errTooManyTunnels)
+		n.ports.drop(origin)
 	}
-	n.ports.confirm(ev.Peer.Origin())
 }
 
 // send sends packets from the port of a tunnel. What a port that was closed

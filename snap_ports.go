@@ -244,6 +244,15 @@ func (t *snapPorts) confirm(origin netip.AddrPort) {
 	}
 }
 
+// drop closes the port of a tunnel that must not have one.
+func (t *snapPorts) drop(origin netip.AddrPort) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if p := t.byOrigin[origin]; p != nil {
+		t.remove(p)
+	}
+}
+
 // gone notes that a tunnel stands no more. Its port is closed, or soon if it
 // was just assigned again: a handshake may be under way.
 func (t *snapPorts) gone(origin netip.AddrPort) {
