@@ -130,5 +130,6 @@ func (s *SNAP) Run(ctx context.Context) error {
 	if s.network == nil {
 		return s.listener.Run(ctx, f.forward)
 	}
+	s.logger.Info("SNAP behind routers", "tunnels_at", s.network.ports.host, "routers", len(s.network.routers.Addrs()), "answers_echo", s.network.echo != nil)
 	return s.network.run(ctx, func(ctx context.Context) error { return s.listener.Run(ctx, f.forward) })
 }
