@@ -138,6 +138,9 @@ type program struct {
 }
 
 var (
+	// A neighbour is held for dead after a second: machines that run tests are
+	// busy, and with the usual 0.6 seconds links fail that nobody has touched.
+	//
 	// Programs on loopback send at once what no link would carry so fast. The
 	// kernel may grant less of a buffer.
 	routerText = template.Must(template.New("").Parse(`[general]
@@ -151,6 +154,8 @@ prometheus = "{{.Metrics}}"
 num_processors = 1
 receive_buffer_size = 4194304
 send_buffer_size = 4194304
+[router.bfd]
+detect_mult = 5
 `))
 	controlText = template.Must(template.New("").Parse(`[general]
 id = "{{.Name}}"
