@@ -1,0 +1,172 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+func main() {
+	if len(os.Args) == 3 && os.Args[1] == "part" {
+		if err := runPart(os.Args[2]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// A bench is one run.
+type bench struct {
+	ctx     context.Context
+	dir     string // of files that end with the run
+	program string // snapproxy, stripped
+	origin  *origin
+	plan    plan
+	report  *Report
+}
+
+// sections are what a run is made of, in their order.
+var sections = []struct {
+	name string
+	run  func(*bench) error
+}{
+	{"floors", (*bench).floors},
+	{"stream", (*bench).loopbackStreams},
+	{"connect", (*bench).connects},
+	{"delay", (*bench).delayed},
+	{"loss", (*bench).lossy},
+	{"many", (*bench).manyStreams},
+	{"idle", (*bench).idle},
+	{"scale", (*bench).scale},
+}
+
+func run(args []string) error {
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	quick := flags.Bool("quick", false, "a minute instead of ten, for a look at whether it works")
+	only := flags.String("only", "", "sections to run, separated by commas (default all: "+strings.Join(names(), ", ")+")")
+	rounds := flags.Int("rounds", 0, "rounds, in which the systems take turns (default 5, with -quick 1)")
+	tunnels := flags.String("tunnels", "", "numbers of tunnels of the SNAP, separated by commas (default 10,1000,10000)")
+	jsonFile := flags.String("json", "", "file to write all values to")
+	markdown := flags.String("markdown", "", "document to write the tables into, between its markers")
+	from := flags.String("from", "", "JSON file of an earlier run to write the tables of, instead of a run")
+	profile := flags.String("profile", "", "directory for CPU profiles of the roles, instead of the bench")
+	program := flags.String("program", "", "a built snapproxy to measure (default: build it)")
+	limit := flags.Duration("limit", 30*time.Minute, "time after which the run gives up")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if *from != "" {
+		r, err := readReport(*from)
+		if err != nil {
+			return err
+		}
+		return r.publish("", *markdown)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	ctx, cancel := context.WithTimeout(ctx, *limit)
+	defer cancel()
+
+	b := &bench{ctx: ctx, plan: usual}
+	if *quick {
+		b.plan = quickPlan
+	}
+	if *rounds > 0 {
+		b.plan.rounds = *rounds
+	}
+	if *tunnels != "" {
+		var err error
+		if b.plan.tunnels, err = parseNumbers(*tunnels); err != nil {
+			return fmt.Errorf("-tunnels: %w", err)
+		}
+	}
+	var err error
+	if b.dir, err = os.MkdirTemp("", "snapproxy-bench-"); err != nil {
+		return err
+	}
+	defer os.RemoveAll(b.dir)
+	if b.program = *program; b.program == "" {
+		if b.program, err = build(ctx, b.dir); err != nil {
+			return err
+		}
+	}
+	if b.origin, err = newOrigin(); err != nil {
+		return err
+	}
+	defer b.origin.close()
+	b.report = newReport(*quick)
+	if *profile != "" {
+		return b.profile(*profile)
+	}
+	wanted := names()
+	if *only != "" {
+		wanted = strings.Split(*only, ",")
+	}
+	for _, name := range wanted {
+		if !slices.Contains(names(), name) {
+			return fmt.Errorf("-only: there is no section %q", name)
+		}
+	}
+	for _, s := range sections {
+		if !slices.Contains(wanted, s.name) {
+			continue
+		}
+		begin := time.Now()
+		fmt.Fprintf(os.Stderr, "bench: %s… ", s.name)
+		err := s.run(b)
+		fmt.Fprintf(os.Stderr, "%.0f s\n", time.Since(begin).Seconds())
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err != nil {
+			fmt.Fprintf(os.Stderr, "bench: %s: %v\n", s.name, err)
+			b.report.fault(s.name, err)
+		}
+	}
+	b.report.finish()
+	return b.report.publish(*jsonFile, *markdown)
+}
+
+func names() (all []string) {
+	for _, s := range sections {
+		all = append(all, s.name)
+	}
+	return all
+}
+
+func parseNumbers(s string) (all []int, err error) {
+	for part := range strings.SplitSeq(s, ",") {
+		var n int
+		if _, err := fmt.Sscan(part, &n); err != nil || n < 2 || n > 250000 {
+			return nil, fmt.Errorf("%q: want numbers from 2 to 250000", part)
+		}
+		all = append(all, n)
+	}
+	return all, nil
+}
+
+// build builds snapproxy as it is released.
+func build(ctx context.Context, dir string) (string, error) {
+	name := filepath.Join(dir, "snapproxy")
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", name, "github.com/snapproxy/snapproxy/cmd/snapproxy")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build snapproxy: %w\n%s", err, out)
+	}
+	return name, nil
+}
