@@ -72,9 +72,17 @@ func NewSNAP(cfg SNAPConfig) (*SNAP, error) {
 		s.cfg.HandshakeLimit = defaultHandshakeLimit()
 	}
 	var err error
+	// First, since the network takes what port it finds free.
+	s.udp, err = tunnel.ListenUDP(cfg.Listen, tunnel.UDPConfig{Logger: s.logger})
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", cfg.Listen, err)
+	}
 	defer func() {
-		if err != nil && s.network != nil {
-			s.network.close()
+		if err != nil {
+			s.udp.Close()
+			if s.network != nil {
+				s.network.close()
+			}
 		}
 	}()
 	sealed, notify := func(a netip.AddrPort) netip.AddrPort { return a }, func(tunnel.PeerEvent[netip.AddrPort]) {}
@@ -83,10 +91,6 @@ func NewSNAP(cfg SNAPConfig) (*SNAP, error) {
 			return nil, err
 		}
 		sealed, notify = s.network.ports.assign, s.network.changed
-	}
-	s.udp, err = tunnel.ListenUDP(cfg.Listen, tunnel.UDPConfig{Logger: s.logger})
-	if err != nil {
-		return nil, fmt.Errorf("listen on %s: %w", cfg.Listen, err)
 	}
 	s.listener, err = tunnel.NewListener(tunnel.ListenerConfig[netip.AddrPort]{
 		Config:         tunnel.Config[netip.AddrPort]{Carrier: s.udp, PrivateKey: cfg.PrivateKey, Logger: s.logger, Timers: cfg.timers},
@@ -97,7 +101,6 @@ func NewSNAP(cfg SNAPConfig) (*SNAP, error) {
 		HandshakeLimit: s.cfg.HandshakeLimit,
 	})
 	if err != nil {
-		s.udp.Close()
 		return nil, err
 	}
 	return s, nil

@@ -566,3 +566,22 @@ func TestNewSNAPSaysWhatIsWrongWithItsTopology(t *testing.T) {
 		t.Errorf("tunnels are at %s in %s", got, s.IA())
 	}
 }
+
+// The port for echo requests may be the one that the tunnels come in on.
+func TestSNAPListensOnTheEchoPort(t *testing.T) {
+	topology, err := scion.ParseTopology([]byte(`{"isd_as": "1-ff00:0:110", "border_routers": {"br": {"internal_addr": "127.0.0.1:9", "interfaces": {"1": {"isd_as": "1-ff00:0:111", "link_to": "child"}}}}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := NewSNAP(SNAPConfig{
+		IA: topology.IA, Topology: topology, Listen: netip.MustParseAddrPort("127.31.41.59:30041"),
+		PrivateKey: newKey(t), Authorize: everybody,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	run(t, s.Run)
+	if s.network.echo != nil {
+		t.Error("echo requests are taken from the tunnels' port")
+	}
+}
