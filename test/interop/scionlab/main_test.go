@@ -23,6 +23,8 @@ const (
 	// startPatience is how long the network may take to know its paths: seconds
 	// on an idle machine.
 	startPatience = 3 * time.Minute
+	// flapTime is longer than routers take to notice that a neighbour was away.
+	flapTime = 2 * time.Second
 	// life bounds the network of a run.
 	life = 30 * time.Minute
 )
@@ -98,7 +100,9 @@ func lab(t *testing.T) *Lab {
 // packets pass on all ways between the leaves.
 func repair(t *testing.T, l *Lab) {
 	t.Helper()
+	hurt := false
 	for _, p := range l.Processes() {
+		hurt = p.wasHurt() || hurt
 		switch {
 		case p.Pid() == 0:
 			if err := p.Start(); err != nil {
@@ -110,12 +114,21 @@ func repair(t *testing.T, l *Lab) {
 			p.Thaw()
 		}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	if !hurt {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), startPatience)
 	defer cancel()
 	if err := l.AwaitPaths(ctx); err != nil {
 		t.Error(err)
 	}
-	awaitAlive(t, l, allWays...)
+	// A router that is back finds its neighbours up until they notice that it
+	// was away, so a look is not enough.
+	const looks = 8
+	for range looks {
+		awaitAlive(t, l, allWays...)
+		<-time.After(flapTime / looks)
+	}
 }
 
 // root is the directory of the main module.

@@ -26,6 +26,7 @@ type Process struct {
 	mu    sync.Mutex // guards what follows
 	cmd   *exec.Cmd  // nil: does not run
 	ended chan struct{}
+	hurt  bool // killed or frozen since it was last asked for
 }
 
 // Start starts the process, which must not run.
@@ -97,6 +98,15 @@ func (p *Process) Ended() bool {
 	}
 }
 
+// wasHurt reports whether the process was killed or frozen since the last call.
+func (p *Process) wasHurt() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	hurt := p.hurt
+	p.hurt = false
+	return hurt
+}
+
 // forget waits for the end of the process.
 func (p *Process) forget() {
 	p.mu.Lock()
@@ -113,6 +123,7 @@ func (p *Process) signal(sig syscall.Signal) error {
 	if p.cmd == nil {
 		return fmt.Errorf("%s does not run", p.Name)
 	}
+	p.hurt = p.hurt || sig != syscall.SIGCONT
 	if err := p.cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("signal %s: %w", p.Name, err)
 	}
