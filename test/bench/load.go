@@ -195,26 +195,33 @@ func (b *bench) latenciesBeside(s *system, duration time.Duration) ([]time.Durat
 }
 
 // connections makes connections, several at a time, and returns how many were
-// made in a second.
-func (b *bench) connections(s *system, atOnce int, duration time.Duration) (perSecond float64, err error) {
-	var made atomic.Int64
-	var once sync.Once
+// made in a second and how many failed. It gives up at the hundredth.
+func (b *bench) connections(s *system, atOnce int, duration time.Duration) (perSecond float64, failed int64, err error) {
+	var made, failures atomic.Int64
 	var wg sync.WaitGroup
+	errs := make(chan error, 1)
 	begin := time.Now()
 	for range atOnce {
 		wg.Go(func() {
-			for time.Since(begin) < duration {
-				if _, e := b.firstByte(b.ctx, s); e != nil {
-					once.Do(func() { err = fmt.Errorf("%s: %w", s.name, e) })
-					return
+			for time.Since(begin) < duration && failures.Load() < 100 {
+				if _, err := b.firstByte(b.ctx, s); err == nil {
+					made.Add(1)
+				} else if failures.Add(1); len(errs) == 0 {
+					select {
+					case errs <- err:
+					default:
+					}
 				}
-				made.Add(1)
 			}
 		})
 	}
 	wg.Wait()
 	perSecond = float64(made.Load()) / time.Since(begin).Seconds()
-	return perSecond, errors.Join(err, b.origin.settle())
+	failed = failures.Load()
+	if failed > 0 {
+		b.report.fault(s.name+", several connections at once", fmt.Errorf("%d of %d fail: %w", failed, failed+made.Load(), <-errs))
+	}
+	return perSecond, failed, b.origin.settle()
 }
 
 // sleep waits, or until the bench is interrupted.

@@ -146,10 +146,9 @@ func (b *bench) connects() error {
 			}
 			idle[s] = quantile(milliseconds(took), .5)
 			b.noteLatencies("connections", s, took)
-			perSecond, err := b.connections(s, atOnce, b.plan.connections)
-			if err == nil {
-				b.report.add("connections", "connections", "1/s", s.name, perSecond)
-			}
+			perSecond, failed, err := b.connections(s, atOnce, b.plan.connections)
+			b.report.add("connections", "connections", "1/s", s.name, perSecond)
+			b.report.add("connections", "failed", "", s.name, float64(failed))
 			return err
 		})
 		if err != nil {
