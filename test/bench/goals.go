@@ -79,7 +79,7 @@ func (r *Report) judge() (goals []Goal) {
 		value(fmt.Sprintf("cost of a packet at %d tunnels, to that at 10", n), atMost(1.3), "x", scenario, "CPU per packet to 10", "separate")
 	}
 	value("RSS of an idle client", atMost(25), " MB", "idle", "RSS", "separate")
-	value("CPU of an idle client", atMost(.2), " %", "idle", "CPU", "separate")
+	value("CPU of an idle client", atMost(.2), " %", "idle", "share of a core", "separate")
 	value("ready after start", atMost(300), " ms", "idle", "ready", "separate")
 	value("200 streams at once, the fastest to the slowest", atMost(2), "x", "200 streams", "fairness", "separate")
 	value("200 streams at once, their sum to one stream", atLeast(.9), "x", "200 streams", "to one stream", "separate")
