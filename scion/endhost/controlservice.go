@@ -177,6 +177,10 @@ func (c *ControlService) askOne(ctx context.Context, addr netip.AddrPort, dst sc
 		return answer{}, errSegmentCount
 	}
 	all.segments = Segments{Up: distinct(all.segments.Up), Core: distinct(all.segments.Core), Down: distinct(all.segments.Down)}
+	// A control service that has just begun may not know all of them yet.
+	if _, err := Combine(c.ia, dst, all.segments); err != nil {
+		all.partial = true
+	}
 	return all, nil
 }
 

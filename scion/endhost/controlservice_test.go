@@ -188,6 +188,23 @@ func TestControlServiceAsksEvenIfOneQuestionFails(t *testing.T) {
 	}
 }
 
+// A control service that has just begun knows some of the segments; what leads
+// nowhere is not kept as if it were all.
+func TestControlServiceThatKnowsNoWholePath(t *testing.T) {
+	w := newWorld(t)
+	server := &lookupServer{known: map[string]segmentList{"111 1-0 up": w.segments(t, "110 1>2 111")}}
+	addr := server.start(t)
+	c := newControlService(t, as("111"), false, addr)
+	a, err := c.askOne(t.Context(), addr, as("112"), false)
+	if err == nil && !a.partial {
+		t.Errorf("%d segments without a path are the whole answer", a.segments.Len())
+	}
+	server.known["1-0 112 down"] = w.segments(t, "110 3>4 112")
+	if a, err := c.askOne(t.Context(), addr, as("112"), false); err != nil || a.partial {
+		t.Errorf("with a path: partial %t, %v", a.partial, err)
+	}
+}
+
 func TestCacheKeepsForAMinute(t *testing.T) {
 	w := newWorld(t)
 	one := Segments{Up: w.segments(t, "110 1>2 111")}
