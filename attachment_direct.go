@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/snapproxy/snapproxy/scion"
@@ -137,18 +137,15 @@ func (a *attachment) relist(ctx context.Context, ia scion.IA, direct *scion.Dire
 // localAddr returns the address of the host: the one to bind or, if there is
 // none, the source towards a router.
 func (a *attachment) localAddr(routers *scion.Routers) (netip.Addr, error) {
-	if ip := a.cfg.Bind.Addr(); ip.IsValid() && !ip.IsUnspecified() {
-		return ip, nil
-	}
 	addrs := routers.Addrs()
-	if len(addrs) == 0 {
+	ip := a.cfg.Bind.Addr()
+	switch {
+	case len(addrs) == 0 && (!ip.IsValid() || ip.IsUnspecified()):
 		return netip.Addr{}, errors.New("the AS has no router")
+	case !ip.IsValid() || ip.IsUnspecified():
+		return sourceTowards(addrs[0])
+	case len(addrs) > 0 && !slices.ContainsFunc(addrs, func(r netip.AddrPort) bool { return r.Addr().Is4() == ip.Is4() }):
+		return netip.Addr{}, &bindError{fmt.Errorf("bind %s: no router is reached from there: theirs are addresses of another family", ip)}
 	}
-	// Connecting a UDP socket sends nothing.
-	c, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(addrs[0]))
-	if err != nil {
-		return netip.Addr{}, fmt.Errorf("find the address towards router %s: %w", addrs[0], err)
-	}
-	defer c.Close()
-	return c.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap(), nil
+	return ip, nil
 }

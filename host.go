@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/snapproxy/snapproxy/scion"
+	"github.com/snapproxy/snapproxy/scion/endhost"
 	"github.com/snapproxy/snapproxy/tunnel/snaptun"
 )
 
@@ -97,6 +98,9 @@ func LookupPaths(ctx context.Context, cfg NetworkConfig, src, dst scion.IA) ([]*
 		if src, err = l.source(ctx); err != nil {
 			return nil, err
 		}
+	}
+	if src == dst {
+		return endhost.Combine(src, dst, endhost.Segments{})
 	}
 	routes, err := l.routes(ctx, src, dst)
 	if err != nil {

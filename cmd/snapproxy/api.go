@@ -104,7 +104,7 @@ func newAdmission(server serverOptions, api apiOptions, logger *slog.Logger) (*a
 		Keys: keys, JWKS: api.jwks, Revoked: api.revoked, Logger: logger,
 	})
 	if err != nil {
-		return nil, err
+		return nil, &settingError{given(api.flags.Lookup("revoked")), err}
 	}
 	a.registry = control.NewRegistry(control.RegistryConfig{Verifier: a.verifier, Logger: logger})
 	return a, nil
