@@ -28,7 +28,8 @@ type ClientConfig struct {
 	Exit    scion.Addr
 	ExitKey snaptun.PublicKey
 	// ExitName is the HOST:PORT of the exit if Exit is zero. Names looks it up,
-	// again and again while the exit does not answer.
+	// again and again while the exit does not answer. If nil, it is one without
+	// files of its own.
 	ExitName string
 	Names    *Names
 	// Users checks the user of a proxy connection, as socks.Users.Valid does.
@@ -103,6 +104,13 @@ func NewClient(cfg ClientConfig) (*Client, error) {
 	}
 	if cfg.MaxPerUser == 0 {
 		cfg.MaxPerUser = cfg.MaxConnections
+	}
+	if cfg.ExitName != "" && cfg.Names == nil {
+		names, err := NewNames(NamesConfig{Logger: cfg.Logger})
+		if err != nil {
+			return nil, err
+		}
+		cfg.Names = names
 	}
 	c := &Client{cfg: cfg, logger: orDiscard(cfg.Logger), ready: make(chan struct{})}
 	c.limits = newLimits(cfg.MaxConnections, cfg.MaxPerUser)
