@@ -148,6 +148,9 @@ func (c *Conn[A]) receive(from []A, packets [][]byte, deliver func([][]byte) err
 			if j := &in.jobs[i]; j.err == nil {
 				if j.err = c.session.Accept(j.keys, j.message, len(j.payload), now); j.err == nil {
 					heard, authentic = j.from, true
+					if len(j.payload) > 0 {
+						c.live.data()
+					}
 				}
 			}
 		}

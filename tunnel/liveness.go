@@ -5,6 +5,10 @@ import "time"
 const (
 	// awaitLimit is how long sent data may stay without any answer.
 	awaitLimit = 2 * time.Second
+	// While a peer answers the question but sends no data, as with a stream of
+	// datagrams that nobody answers, the next question waits twice as long, up to
+	// maxAwait.
+	maxAwait = 16 * time.Second
 	// probeRetry is the time between the initiations that ask whether the peer is
 	// still there, and downAfter how long after the first it is not.
 	probeRetry = 1500 * time.Millisecond
@@ -32,12 +36,13 @@ const (
 //	 └──────────────────────────┴────────────────────────┘
 type liveness struct {
 	up      bool
-	probing time.Time // first initiation without an answer; zero if none is due
-	urgent  bool      // the probe is for data that waits, or a hint
-	heard   time.Time // last authenticated message when the probe began
-	down    time.Time // since when, if not up
-	retry   time.Time // next initiation while probing or down
-	hinted  time.Time // last probe because of a hint
+	probing time.Time     // first initiation without an answer; zero if none is due
+	urgent  bool          // the probe is for data that waits, or a hint
+	heard   time.Time     // last authenticated message when the probe began
+	down    time.Time     // since when, if not up
+	retry   time.Time     // next initiation while probing or down
+	hinted  time.Time     // last probe because of a hint
+	limit   time.Duration // how long data may wait; zero: awaitLimit
 }
 
 // start begins to look for the peer.
@@ -47,6 +52,9 @@ func (l *liveness) start(now time.Time) {
 
 // established notes that a handshake of ours was answered.
 func (l *liveness) established() {
+	if l.up && !l.probing.IsZero() && l.urgent {
+		l.limit = min(2*l.patience(), maxAwait)
+	}
 	l.up = true
 	l.probing = time.Time{}
 }
@@ -110,12 +118,12 @@ func (l *liveness) check(now, heard, awaiting time.Time) (initiate, changed bool
 	}
 	switch {
 	case l.probing.IsZero():
-		if awaiting.IsZero() || now.Before(awaiting.Add(awaitLimit)) {
+		if awaiting.IsZero() || now.Before(awaiting.Add(l.patience())) {
 			return false, false
 		}
 		l.initiated(now, heard, true)
 		return true, false
-	case !now.Before(l.limit(awaiting)):
+	case !now.Before(l.gone(awaiting)):
 		l.lost(now)
 		return true, true
 	case !now.Before(l.retry):
@@ -133,8 +141,14 @@ func (l *liveness) pause(now time.Time) time.Duration {
 	return slowRetry
 }
 
-// limit returns when a probe without an answer means that the peer is gone.
-func (l *liveness) limit(awaiting time.Time) time.Time {
+// patience returns how long data may wait for an answer.
+func (l *liveness) patience() time.Duration { return max(l.limit, awaitLimit) }
+
+// data notes that the peer has sent something by itself.
+func (l *liveness) data() { l.limit = 0 }
+
+// gone returns when a probe without an answer means that the peer is gone.
+func (l *liveness) gone(awaiting time.Time) time.Time {
 	switch {
 	case l.urgent:
 		return l.probing.Add(downAfter)
@@ -150,9 +164,9 @@ func (l *liveness) next(heard, awaiting time.Time) time.Time {
 	case !l.up:
 		return l.retry
 	case !l.probing.IsZero() && !heard.After(l.heard):
-		return earlier(l.retry, l.limit(awaiting))
+		return earlier(l.retry, l.gone(awaiting))
 	case !awaiting.IsZero():
-		return awaiting.Add(awaitLimit)
+		return awaiting.Add(l.patience())
 	}
 	return time.Time{}
 }

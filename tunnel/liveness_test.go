@@ -91,6 +91,40 @@ func TestOneWayTrafficIsNoSilence(t *testing.T) {
 	})
 }
 
+// TestUnansweredDatagramsAskLessAndLess: a stream that nobody answers asks after
+// 2, 4 and 8 s, then the peer's keepalives do, and after data from the peer
+// after 2 s again.
+func TestUnansweredDatagramsAskLessAndLess(t *testing.T) {
+	bubble(t, near, func(t *testing.T, w *world) {
+		w.silent = true
+		s, c := w.server(), w.client()
+		time.Sleep(time.Second)
+		at := w.initiations()
+		stream := func(seconds int) {
+			for range 10 * seconds {
+				c.write(t, 0, 1, 100)
+				time.Sleep(100 * time.Millisecond)
+			}
+		}
+		stream(62)
+		if n := len(*at.Load()); n != 3 {
+			t.Errorf("%d initiations in 62 s, want 3", n)
+		}
+		if got := c.ups(); !slices.Equal(got, []bool{true}) {
+			t.Errorf("notified of %v, want once up", got)
+		}
+		if _, err := s.listener.WritePackets([]addr{clientAddr}, [][]byte{numbered(1, 100)}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(50 * time.Millisecond)
+		before := len(*at.Load())
+		stream(3)
+		if n := len(*at.Load()) - before; n != 1 {
+			t.Errorf("%d initiations in 3 s after the peer has spoken, want 1", n)
+		}
+	})
+}
+
 func TestIdleSideNoticesThatThePeerIsGone(t *testing.T) {
 	bubble(t, near, func(t *testing.T, w *world) {
 		w.keepalive = 10 * time.Second
