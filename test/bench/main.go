@@ -152,8 +152,8 @@ func names() (all []string) {
 func parseNumbers(s string) (all []int, err error) {
 	for part := range strings.SplitSeq(s, ",") {
 		var n int
-		if _, err := fmt.Sscan(part, &n); err != nil || n < 2 || n > 250000 {
-			return nil, fmt.Errorf("%q: want numbers from 2 to 250000", part)
+		if _, err := fmt.Sscan(part, &n); err != nil || n < 2 || n > 130000 {
+			return nil, fmt.Errorf("%q: want numbers from 2 to 130000", part)
 		}
 		all = append(all, n)
 	}

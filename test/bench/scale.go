@@ -80,8 +80,10 @@ func (b *bench) scaleTo(n int, floor float64) (perPacket float64, err error) {
 	if err := swarm.connect(b.ctx, addr, key, keys); err != nil {
 		return 0, errors.Join(err, snap.alive())
 	}
-	b.sleep(100 * time.Millisecond) // the last confirmations
-	if n >= 1000 {                  // else the clock is too coarse, and the rest of the SNAP counts
+	if err := swarm.live(b.ctx, 100*time.Millisecond); err != nil { // the last confirmations
+		return 0, err
+	}
+	if n >= 1000 { // else the clock is too coarse, and the rest of the SNAP counts
 		rate := float64(n) / (ranFor(pid) - before).Seconds()
 		add("handshakes per core-second", "1/s", rate)
 		add("handshakes to floor", "x", rate/floor)
@@ -105,7 +107,9 @@ func (b *bench) scaleTo(n int, floor float64) (perPacket float64, err error) {
 	}
 	before = ranFor(pid)
 	begin := time.Now()
-	b.sleep(b.plan.idle / 2)
+	if err := swarm.live(b.ctx, b.plan.idle/2); err != nil {
+		return 0, err
+	}
 	add("share of a core when idle", "%", 100*(ranFor(pid)-before).Seconds()/time.Since(begin).Seconds())
 	if n == b.plan.tunnels[0] {
 		for range b.plan.packetRounds {
@@ -117,7 +121,7 @@ func (b *bench) scaleTo(n int, floor float64) (perPacket float64, err error) {
 			add("CPU per packet when flooded", "us", cost*1e6)
 		}
 	}
-	add("other messages", "", float64(swarm.counts.elsewhere))
+	add("other messages", "", float64(swarm.counts.others))
 	return quantile(costs, .5), snap.alive()
 }
 
@@ -179,11 +183,19 @@ func payloadOf(size int) []byte {
 }
 
 // count takes a datagram of the SNAP.
-func (s *swarm) count(_ *swarmTunnel, b []byte) error {
+func (s *swarm) count(t *swarmTunnel, b []byte) error {
 	if len(b) > swarmPacket {
 		s.counts.packets++
 	} else {
-		s.counts.elsewhere++
+		s.counts.others++
+	}
+	return s.answer(t, b)
+}
+
+// countOnly is count without time for anything else.
+func (s *swarm) countOnly(_ *swarmTunnel, b []byte) error {
+	if len(b) > swarmPacket {
+		s.counts.packets++
 	}
 	return nil
 }
@@ -268,7 +280,7 @@ func (b *bench) flood(s *swarm, pid int, rng *rand.Rand) (perSecond, perPacket f
 	var end time.Time
 	for done, quiet := false, time.Now(); !done || time.Since(quiet) < 100*time.Millisecond; {
 		seen := s.counts.packets
-		if err := s.receive(time.Now().Add(20*time.Millisecond), s.count); err != nil {
+		if err := s.receive(time.Now().Add(20*time.Millisecond), s.countOnly); err != nil {
 			return 0, 0, err
 		}
 		if s.counts.packets > seen {

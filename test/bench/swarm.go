@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"time"
 
 	"golang.org/x/net/ipv4"
@@ -29,19 +30,21 @@ type swarm struct {
 	out     []ipv4.Message // to be sent
 	in      []ipv4.Message // to receive into
 	counts  swarmCounts
+	ticked  time.Time
 }
 
 // A swarmTunnel is one of them.
 type swarmTunnel struct {
 	session *snaptun.Session
 	addr    scion.Addr // in SCION; a SNAP that stands alone takes the UDP address
+	asked   time.Time  // when the last handshake began
 	up      bool
 }
 
 // swarmCounts counts datagrams that arrived.
 type swarmCounts struct {
-	packets   int // data messages with something in them
-	elsewhere int // anything else after the handshake
+	packets int // of those that were sent
+	others  int // anything else after the handshakes
 }
 
 const (
@@ -131,8 +134,11 @@ func (s *swarm) write(messages []ipv4.Message) error {
 }
 
 // receive takes what has arrived, waiting until deadline for the first of it,
-// and calls handle with each datagram.
+// and calls handle with each datagram. What is queued is sent before.
 func (s *swarm) receive(deadline time.Time, handle func(*swarmTunnel, []byte) error) error {
+	if err := errors.Join(s.tick(time.Now()), s.flush()); err != nil {
+		return err
+	}
 	s.udp.SetReadDeadline(deadline)
 	n, err := s.conn.ReadBatch(s.in, 0)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
@@ -173,54 +179,73 @@ func (s *swarm) connect(ctx context.Context, addr netip.AddrPort, key snaptun.Pu
 		if err := s.shake(ctx, waiting); err != nil {
 			return err
 		}
-		var left []*swarmTunnel
-		for _, t := range waiting {
-			if !t.up {
-				left = append(left, t)
-			}
-		}
-		waiting = left
+		waiting = slices.DeleteFunc(slices.Clone(waiting), func(t *swarmTunnel) bool { return t.up })
 	}
 	return nil
 }
 
 // shake tries one handshake for each tunnel, a window of them at a time.
 func (s *swarm) shake(ctx context.Context, tunnels []*swarmTunnel) error {
-	next, up, last := 0, 0, time.Now()
-	for up < len(tunnels) && ctx.Err() == nil {
-		for ; next < len(tunnels) && next-up < swarmWindow; next++ {
+	var under []*swarmTunnel // oldest first
+	for next := 0; (next < len(tunnels) || len(under) > 0) && ctx.Err() == nil; {
+		for ; next < len(tunnels) && len(under) < swarmWindow; next++ {
 			t := tunnels[next]
-			if err := t.session.Initiate(time.Now()); err != nil {
+			t.asked = time.Now()
+			if err := t.session.Initiate(t.asked); err != nil {
 				return err
 			}
 			if err := s.transmit(t); err != nil {
 				return err
 			}
+			under = append(under, t)
 		}
-		if err := s.flush(); err != nil {
+		if err := s.receive(time.Now().Add(handshakePatience/10), s.answer); err != nil {
 			return err
 		}
-		before := up
-		err := s.receive(time.Now().Add(handshakePatience/10), func(t *swarmTunnel, b []byte) error {
-			if _, err := t.session.HandleDatagram(b, time.Now()); err != nil {
-				return nil // a cookie reply, or an answer that is late
-			}
-			if !t.up && t.session.Up(time.Now()) {
-				t.up = true
-				up++
-			}
-			return s.transmit(t)
-		})
-		if err != nil {
-			return err
-		}
-		if up > before {
-			last = time.Now()
-		} else if time.Since(last) > handshakePatience {
-			break // what is missing is tried again
-		}
+		under = slices.DeleteFunc(under, func(t *swarmTunnel) bool { return t.up || time.Since(t.asked) > handshakePatience })
 	}
 	return errors.Join(s.flush(), ctx.Err())
+}
+
+// answer gives a datagram to the session it is for, as a peer does that lives.
+func (s *swarm) answer(t *swarmTunnel, b []byte) error {
+	now := time.Now()
+	if _, err := t.session.HandleDatagram(b, now); err != nil {
+		return nil // a cookie reply, or an answer that is late
+	}
+	t.up = t.up || t.session.Up(now)
+	return s.transmit(t)
+}
+
+// tickInterval is how often sessions are looked at. They have deadlines of their
+// own; a second more does no harm.
+const tickInterval = time.Second
+
+// tick does what is due for all sessions.
+func (s *swarm) tick(now time.Time) error {
+	if now.Sub(s.ticked) < tickInterval {
+		return nil
+	}
+	s.ticked = now
+	for _, t := range s.tunnels {
+		if due := t.session.NextTimeout(); t.up && !due.IsZero() && !due.After(now) {
+			t.session.HandleTimeout(now)
+			if err := s.transmit(t); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// live does nothing but what sessions need for a while.
+func (s *swarm) live(ctx context.Context, while time.Duration) error {
+	for end := time.Now().Add(while); time.Now().Before(end) && ctx.Err() == nil; {
+		if err := s.receive(time.Now().Add(20*time.Millisecond), s.answer); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
 }
 
 // transmit sends what a session has to say.
