@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -40,25 +41,30 @@ type bench struct {
 	report  *Report
 }
 
-// sections are what a run is made of, in their order.
+// sections are what a run is made of, in their order. The last ones run only if
+// they are asked for.
 var sections = []struct {
-	name string
-	run  func(*bench) error
+	name  string
+	run   func(*bench) error
+	extra bool
 }{
-	{"floors", (*bench).floors},
-	{"stream", (*bench).loopbackStreams},
-	{"connect", (*bench).connects},
-	{"delay", (*bench).delayed},
-	{"loss", (*bench).lossy},
-	{"many", (*bench).manyStreams},
-	{"idle", (*bench).idle},
-	{"scale", (*bench).scale},
+	{"floors", (*bench).floors, false},
+	{"stream", (*bench).loopbackStreams, false},
+	{"connect", (*bench).connects, false},
+	{"delay", (*bench).delayed, false},
+	{"loss", (*bench).lossy, false},
+	{"many", (*bench).manyStreams, false},
+	{"idle", (*bench).idle, false},
+	{"scale", (*bench).scale, false},
+	{"unruly", (*bench).unruly, true},
+	{"narrow", (*bench).narrow, true},
+	{"crowd", (*bench).crowd, true},
 }
 
 func run(args []string) error {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	quick := flags.Bool("quick", false, "a minute instead of ten, for a look at whether it works")
-	only := flags.String("only", "", "sections to run, separated by commas (default all: "+strings.Join(names(), ", ")+")")
+	only := flags.String("only", "", "sections to run, separated by commas: "+strings.Join(names(true), ", ")+" (default all up to "+names(false)[len(names(false))-1]+")")
 	rounds := flags.Int("rounds", 0, "rounds, in which the systems take turns (default 5, with -quick 1)")
 	tunnels := flags.String("tunnels", "", "numbers of tunnels of the SNAP, separated by commas (default 10,1000,10000)")
 	jsonFile := flags.String("json", "", "file to write all values to")
@@ -113,12 +119,12 @@ func run(args []string) error {
 	if *profile != "" {
 		return b.profile(*profile)
 	}
-	wanted := names()
+	wanted := names(false)
 	if *only != "" {
 		wanted = strings.Split(*only, ",")
 	}
 	for _, name := range wanted {
-		if !slices.Contains(names(), name) {
+		if !slices.Contains(names(true), name) {
 			return fmt.Errorf("-only: there is no section %q", name)
 		}
 	}
@@ -126,6 +132,7 @@ func run(args []string) error {
 		if !slices.Contains(wanted, s.name) {
 			continue
 		}
+		b.report.Busy = append(b.report.Busy, b.busy())
 		begin := time.Now()
 		fmt.Fprintf(os.Stderr, "bench: %s… ", s.name)
 		err := s.run(b)
@@ -142,11 +149,21 @@ func run(args []string) error {
 	return b.report.publish(*jsonFile, *markdown)
 }
 
-func names() (all []string) {
+// names are those of the sections, with or without the extra ones.
+func names(extra bool) (all []string) {
 	for _, s := range sections {
-		all = append(all, s.name)
+		if !s.extra || extra {
+			all = append(all, s.name)
+		}
 	}
 	return all
+}
+
+// busy is the part of the cores that others use now.
+func (b *bench) busy() float64 {
+	before, begin := busySeconds(), time.Now()
+	b.sleep(500 * time.Millisecond)
+	return (busySeconds() - before) / time.Since(begin).Seconds() / float64(runtime.NumCPU())
 }
 
 func parseNumbers(s string) (all []int, err error) {

@@ -26,14 +26,15 @@ import (
 // A roleConfig is a role of the product as a part of the bench, which can be
 // profiled, as the product cannot.
 type roleConfig struct {
-	Role    string // snap, exit, client or serve
-	Key     []byte
-	SNAP    netip.AddrPort
-	SNAPKey []byte
-	Exit    string
-	ExitKey []byte
-	CPU     string // file for the profile of the CPU
-	Allocs  string // file for that of the allocations
+	Role     string // snap, exit, client or serve
+	Key      []byte
+	SNAP     netip.AddrPort
+	SNAPKey  []byte
+	Exit     string
+	ExitKey  []byte
+	CPU      string // file for the profile of the CPU
+	Allocs   string // file for that of the allocations
+	Counters string // file for the counters of the role
 }
 
 // A roleReady is its ready line.
@@ -54,7 +55,7 @@ func runRole(config json.RawMessage, ready func(any), done <-chan struct{}) erro
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	ended := make(chan error, 3)
-	say, err := startRole(ctx, cfg, ended)
+	say, count, err := startRole(ctx, cfg, ended)
 	if err != nil {
 		return err
 	}
@@ -79,14 +80,19 @@ func runRole(config json.RawMessage, ready func(any), done <-chan struct{}) erro
 		return err
 	}
 	defer allocs.Close()
-	return pprof.Lookup("allocs").WriteTo(allocs, 0)
+	counters, err := json.MarshalIndent(count(), "", "\t")
+	if err != nil {
+		return err
+	}
+	return errors.Join(pprof.Lookup("allocs").WriteTo(allocs, 0), os.WriteFile(cfg.Counters, counters, 0o644))
 }
 
-// startRole starts what a command of the product does.
-func startRole(ctx context.Context, cfg roleConfig, ended chan error) (say roleReady, err error) {
+// startRole starts what a command of the product does. count returns the
+// counters.
+func startRole(ctx context.Context, cfg roleConfig, ended chan error) (say roleReady, count func() map[string]uint64, err error) {
 	ia, err := scion.ParseIA(isdAS)
 	if err != nil {
-		return say, err
+		return say, nil, err
 	}
 	key := snaptun.PrivateKey(cfg.Key)
 	all := func(snaptun.PublicKey, time.Time) bool { return true }
@@ -105,46 +111,47 @@ func startRole(ctx context.Context, cfg roleConfig, ended chan error) (say roleR
 	if cfg.Role == "snap" || cfg.Role == "serve" {
 		snap, err := snapproxy.NewSNAP(snapproxy.SNAPConfig{IA: ia, Listen: netip.AddrPortFrom(loopback, 0), PrivateKey: key, Authorize: all})
 		if err != nil {
-			return say, err
+			return say, nil, err
 		}
 		go func() { ended <- snap.Run(ctx) }()
-		say.SNAP = snap.Addr()
+		say.SNAP, count = snap.Addr(), snap.Counters
 		network.SNAP, network.SNAPKey = snap.Addr().String(), snap.PublicKey()
 	}
 	if cfg.Role == "exit" || cfg.Role == "serve" {
 		exit, err := snapproxy.NewExit(snapproxy.ExitConfig{NetworkConfig: network, PrivateKey: key, Authorize: all,
 			Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}})
 		if err != nil {
-			return say, err
+			return say, nil, err
 		}
 		go func() { ended <- exit.Run(ctx) }()
 		if err := wait(exit.Ready()); err != nil {
-			return say, err
+			return say, nil, err
 		}
-		say.Exit = exit.Addr().String()
+		say.Exit, count = exit.Addr().String(), exit.Counters
 	}
 	if cfg.Role == "client" {
 		client := snapproxy.ClientConfig{NetworkConfig: network, PrivateKey: key}
 		copy(client.ExitKey[:], cfg.ExitKey)
 		if client.Exit, err = scion.ParseAddr(cfg.Exit); err != nil {
-			return say, err
+			return say, nil, err
 		}
 		c, err := snapproxy.NewClient(client)
 		if err != nil {
-			return say, err
+			return say, nil, err
 		}
 		go func() { ended <- c.Run(ctx) }()
 		if err := wait(c.Ready()); err != nil {
-			return say, err
+			return say, nil, err
 		}
 		l, err := net.Listen("tcp4", "127.0.0.1:0")
 		if err != nil {
-			return say, err
+			return say, nil, err
 		}
 		go func() { ended <- c.ServeProxy(ctx, l) }()
+		count = c.Counters
 		say.SOCKS = l.Addr().(*net.TCPAddr).AddrPort()
 	}
-	return say, nil
+	return say, count, nil
 }
 
 // newProfiled starts SNAP, exit and client, each with a profile in dir that is
@@ -163,7 +170,8 @@ func newProfiled(b *bench, dir, prefix string, between impairment) (s *system, e
 	}
 	config := func(role string, key snaptun.PrivateKey) roleConfig {
 		return roleConfig{Role: role, Key: key[:], SNAPKey: public[0], ExitKey: public[1],
-			CPU: filepath.Join(dir, prefix+role+".cpu"), Allocs: filepath.Join(dir, prefix+role+".allocs")}
+			CPU: filepath.Join(dir, prefix+role+".cpu"), Allocs: filepath.Join(dir, prefix+role+".allocs"),
+			Counters: filepath.Join(dir, prefix+role+".json")}
 	}
 	var snap, exit, client roleReady
 	if err := s.startPart("snap", "role", config("snap", keys[0]), &snap); err != nil {

@@ -18,7 +18,7 @@ type Report struct {
 	Quick   bool      `json:"quick"`
 	Machine Machine   `json:"machine"`
 	// Busy is the part of the machine's cores that was busy while the bench had
-	// nothing to do, before it and after it. On a quiet machine it is near 0.
+	// nothing to do, before each section. On a quiet machine it is near 0.
 	Busy    []float64 `json:"busy"`
 	Series  []*Series `json:"series"`
 	Ratios  []Ratio   `json:"ratios"`

@@ -119,8 +119,12 @@ func (b *bench) throughShim(suffix string, between impairment) error {
 	} else {
 		makers = append(makers, newKernel)
 	}
+	warmup, duration := b.plan.slowWarmup, b.plan.slowStream
+	if between.Loss > 0 {
+		warmup, duration = b.plan.lossWarmup, b.plan.lossStream
+	}
 	return b.together(between, makers, func(all []*system) error {
-		return b.streams(suffix, b.plan.slowRounds, b.plan.slowWarmup, b.plan.slowStream, all)
+		return b.streams(suffix, b.plan.slowRounds, warmup, duration, all)
 	})
 }
 

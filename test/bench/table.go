@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math"
 	"os"
-	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -130,8 +129,8 @@ func (r *Report) preamble() string {
 		text += " A quick run: too short to say much."
 	}
 	if len(r.Busy) > 0 {
-		if busy := slices.Max(r.Busy); busy > .1 {
-			text += fmt.Sprintf(" The machine was busy with other things (%.0f %% of its cores): only ratios mean something, and they spread.", busy*100)
+		if busy := quantile(r.Busy, .5); busy > .1 {
+			text += fmt.Sprintf(" The machine was busy with other things (%.0f %% of its cores between the measurements): only ratios mean something, and they spread.", busy*100)
 		}
 	}
 	return text
