@@ -22,7 +22,7 @@ while read -r verb group; do
 	del) groups="${groups%% $group *} ${groups#* $group }" ;;
 	esac
 done
-for group in $groups; do kill -KILL -- "-$group"; done 2>/dev/null
+for group in $groups; do kill -s KILL -- "-$group"; done 2>/dev/null
 rm -rf -- "$1"
 `
 
