@@ -166,17 +166,6 @@ func (b *bench) busy() float64 {
 	return (busySeconds() - before) / time.Since(begin).Seconds() / float64(runtime.NumCPU())
 }
 
-func parseNumbers(s string) (all []int, err error) {
-	for part := range strings.SplitSeq(s, ",") {
-		var n int
-		if _, err := fmt.Sscan(part, &n); err != nil || n < 2 || n > 130000 {
-			return nil, fmt.Errorf("%q: want numbers from 2 to 130000", part)
-		}
-		all = append(all, n)
-	}
-	return all, nil
-}
-
 // build builds snapproxy as it is released.
 func build(ctx context.Context, dir string) (string, error) {
 	name := filepath.Join(dir, "snapproxy")

@@ -67,14 +67,6 @@ func resetPeak(pid int) {
 	os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", pid), []byte("5"), 0)
 }
 
-// loadAverage is the load of the last minute.
-func loadAverage() float64 {
-	b, _ := os.ReadFile("/proc/loadavg")
-	first, _, _ := strings.Cut(string(b), " ")
-	load, _ := strconv.ParseFloat(first, 64)
-	return load
-}
-
 // busySeconds is the CPU time that everybody on the machine has used.
 func busySeconds() float64 {
 	b, _ := os.ReadFile("/proc/stat")
