@@ -8,6 +8,7 @@ import (
 	"crypto/ecdh"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -183,6 +184,9 @@ func newDirect(b *bench, _ impairment) (s *system, err error) {
 func (b *bench) socketFloor() (perGB float64, err error) {
 	err = b.together(impairment{}, []maker{newDirect}, func(all []*system) error {
 		f, err := b.stream(all[0], download, 1, b.plan.warmup, b.plan.stream)
+		if err == nil && f.total == 0 {
+			err = errors.New("nothing arrives")
+		}
 		perGB = f.whole()
 		return err
 	})

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"runtime"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -29,9 +30,16 @@ import (
 // kernelMTU is the MTU of our inner packets on the empty path.
 const kernelMTU = 1348
 
-// kernelCongestion is the congestion control of the namespaces: what most
-// systems have, whatever this one has.
+// kernelCongestion is the congestion control of the kernel system: what most
+// machines have, whatever this one has.
 const kernelCongestion = "cubic"
+
+func setCongestion(fd int) error {
+	if err := unix.SetsockoptString(fd, unix.IPPROTO_TCP, unix.TCP_CONGESTION, kernelCongestion); err != nil {
+		return fmt.Errorf("congestion control %s: %w", kernelCongestion, err)
+	}
+	return nil
+}
 
 // A kernelConfig is one end of the kernel system.
 type kernelConfig struct {
@@ -102,6 +110,9 @@ func (n netns) dial(ctx context.Context, target netip.AddrPort) (net.Conn, error
 	}
 	f := os.NewFile(uintptr(fd), "tcp")
 	defer f.Close()
+	if err := setCongestion(fd); err != nil {
+		return nil, err
+	}
 	if deadline, ok := ctx.Deadline(); ok {
 		tv := unix.NsecToTimeval(int64(time.Until(deadline)))
 		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &tv) // of connect too
@@ -133,7 +144,6 @@ func runKernel(config json.RawMessage, ready func(any), done <-chan struct{}) er
 	var dev tun.Device
 	var l net.Listener
 	err = space.call(func() (err error) {
-		os.WriteFile("/proc/sys/net/ipv4/tcp_congestion_control", []byte(kernelCongestion), 0)
 		if dev, err = tun.CreateTUN("bench0", kernelMTU); err != nil {
 			return err
 		}
@@ -143,7 +153,13 @@ func runKernel(config json.RawMessage, ready func(any), done <-chan struct{}) er
 			}
 		}
 		if !near {
-			l, err = net.Listen("tcp4", fmt.Sprintf("%s:%d", farAddr, cfg.Port))
+			// What it accepts has its congestion control.
+			lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+				var set error
+				err := c.Control(func(fd uintptr) { set = setCongestion(int(fd)) })
+				return errors.Join(err, set)
+			}}
+			l, err = lc.Listen(context.Background(), "tcp4", fmt.Sprintf("%s:%d", farAddr, cfg.Port))
 		}
 		return err
 	})

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -73,21 +74,20 @@ func (b *bench) stream(s *system, dir request, n int, warmup, duration time.Dura
 	for _, t := range streams {
 		t.close()
 	}
-	if f.total == 0 {
-		return f, fmt.Errorf("%s: nothing arrives", s.name)
-	}
 	return f, errors.Join(b.ctx.Err(), b.origin.settle())
 }
 
-// open opens streams.
+// open opens streams, all at once.
 func (b *bench) open(s *system, dir request, n int) ([]*stream, error) {
-	var streams []*stream
-	for range n {
-		t, err := b.openStream(s, dir)
-		if err != nil {
-			return streams, fmt.Errorf("%s: %w", s.name, err)
-		}
-		streams = append(streams, t)
+	all, errs := make([]*stream, n), make([]error, n)
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() { all[i], errs[i] = b.openStream(s, dir) })
+	}
+	wg.Wait()
+	streams := slices.DeleteFunc(all, func(t *stream) bool { return t == nil })
+	if err := errors.Join(errs...); err != nil {
+		return streams, fmt.Errorf("%s: %d of %d streams do not open: %w", s.name, n-len(streams), n, err)
 	}
 	return streams, nil
 }

@@ -65,7 +65,7 @@ func run(args []string) error {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	quick := flags.Bool("quick", false, "a minute instead of ten, for a look at whether it works")
 	only := flags.String("only", "", "sections to run, separated by commas: "+strings.Join(names(true), ", ")+" (default all up to "+names(false)[len(names(false))-1]+")")
-	rounds := flags.Int("rounds", 0, "rounds, in which the systems take turns (default 5, with -quick 1)")
+	rounds := flags.Int("rounds", 0, "rounds, in which the systems take turns (default 5 and, through the shim, 3; with -quick 1)")
 	tunnels := flags.String("tunnels", "", "numbers of tunnels of the SNAP, separated by commas (default 10,1000,10000)")
 	jsonFile := flags.String("json", "", "file to write all values to")
 	markdown := flags.String("markdown", "", "document to write the tables into, between its markers")
@@ -93,7 +93,7 @@ func run(args []string) error {
 		b.plan = quickPlan
 	}
 	if *rounds > 0 {
-		b.plan.rounds = *rounds
+		b.plan.rounds, b.plan.slowRounds = *rounds, *rounds
 	}
 	if *tunnels != "" {
 		var err error

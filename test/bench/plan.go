@@ -29,7 +29,7 @@ var usual = plan{
 	rounds: 5, slowRounds: 3,
 	warmup: 700 * time.Millisecond, stream: 2500 * time.Millisecond,
 	slowWarmup: 2500 * time.Millisecond, slowStream: 4 * time.Second,
-	lossWarmup: 4 * time.Second, lossStream: 5 * time.Second,
+	lossWarmup: 3 * time.Second, lossStream: 5 * time.Second,
 	latency: 2 * time.Second, connections: 2 * time.Second,
 	idle: 10 * time.Second, many: 200, starts: 5,
 	tunnels: []int{10, 1000, 10000}, packets: 3 * time.Second, packetRounds: 3,

@@ -34,7 +34,7 @@ type Machine struct {
 	Kernel     string `json:"kernel"`
 	Go         string `json:"go"`
 	Commit     string `json:"commit"`
-	Congestion string `json:"congestion_control"` // of the kernel
+	Congestion string `json:"congestion_control"` // that the kernel takes by itself
 }
 
 // A Series is one thing that was measured of one system, round by round.
