@@ -155,8 +155,8 @@ func TestFailedRegistrationIsNotRepeated(t *testing.T) {
 	attempts, before := registrations.Load(), initiations.Load()
 	parse(t, p.awaitLine(1), &second)
 	p.wait(patience)
-	t.Logf("first bind: %q after %d ms and %d registrations; second: %q after %d ms, %d more registrations and %d initiations",
-		first.Error, first.MS, attempts, second.Error, second.MS, registrations.Load()-attempts, initiations.Load())
+	t.Logf("first bind: error after %d ms and %d registrations; second: %q after %d ms, %d more registrations and %d initiations",
+		first.MS, attempts, second.Error, second.MS, registrations.Load()-attempts, initiations.Load())
 	if first.Error == "" || first.Error == "timeout" || attempts != 5 || before != 0 {
 		t.Errorf("first bind: %q after %d registrations and %d initiations, want an error after 5 and 0", first.Error, attempts, before)
 	}

@@ -180,18 +180,19 @@ func writeFile(t *testing.T, name, content string) {
 
 // An echoReport is what the peers' client prints.
 type echoReport struct {
-	Local        string
-	Sent         int
-	SentBytes    int `json:"sent_bytes"`
-	Echoed       int
-	Lost         int
-	Corrupt      int
-	Unexpected   int
-	Strangers    int
-	BindMS       int `json:"bind_ms"`
-	TotalMS      int `json:"total_ms"`
-	LongestMS    int `json:"longest_ms"`
-	LongestGapMS int `json:"longest_gap_ms"`
+	Local          string
+	Sent           int
+	SentBytes      int `json:"sent_bytes"`
+	Echoed         int
+	Lost           int
+	Corrupt        int
+	Unexpected     int
+	Strangers      int
+	BindMS         int `json:"bind_ms"`
+	TotalMS        int `json:"total_ms"`
+	LongestMS      int `json:"longest_ms"`
+	LongestGapMS   int `json:"longest_gap_ms"`
+	LongestGapAtMS int `json:"longest_gap_at_ms"`
 }
 
 // echo sends datagrams of 1 to most bytes to an echo server and checks what comes

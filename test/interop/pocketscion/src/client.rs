@@ -97,6 +97,7 @@ pub async fn run(args: &Args) -> Result<()> {
             "total_ms": begin.elapsed().as_millis() as u64,
             "longest_ms": tally.longest.as_millis() as u64,
             "longest_gap_ms": tally.longest_gap.as_millis() as u64,
+            "longest_gap_at_ms": tally.longest_gap_at.as_millis() as u64,
         })
     );
     Ok(())
@@ -112,6 +113,8 @@ struct Tally {
     strangers: u64,
     longest: Duration,
     longest_gap: Duration,
+    longest_gap_at: Duration, // its end, counted from the first echo
+    begin: Option<Instant>,
     last: Option<Instant>,
 }
 
@@ -120,8 +123,12 @@ impl Tally {
         self.echoed += 1;
         self.longest = self.longest.max(after);
         let now = Instant::now();
-        if let Some(last) = self.last.replace(now) {
-            self.longest_gap = self.longest_gap.max(now - last);
+        let begin = *self.begin.get_or_insert(now);
+        if let Some(last) = self.last.replace(now)
+            && now - last > self.longest_gap
+        {
+            self.longest_gap = now - last;
+            self.longest_gap_at = now - begin;
         }
     }
 }
