@@ -28,6 +28,7 @@ const (
 	outMulticast
 	outNeighbour
 	outLink
+	outResent
 	mssClamped
 	dialsRefused
 	udpErrors
@@ -37,6 +38,7 @@ const (
 	udpFlowsStarted
 	udpFlowsOverLimit
 	flowsRefused
+	flightsRevived
 	reasons
 )
 
@@ -63,6 +65,7 @@ var reasonNames = [reasons]string{
 	outMulticast:      "out_multicast",
 	outNeighbour:      "out_neighbour_or_router",
 	outLink:           "out_link_dropped",
+	outResent:         "out_resent_after_silence",
 	mssClamped:        "mss_clamped",
 	dialsRefused:      "dials_refused_by_icmp",
 	udpErrors:         "udp_icmp_errors",
@@ -72,6 +75,7 @@ var reasonNames = [reasons]string{
 	udpFlowsStarted:   "udp_flows",
 	udpFlowsOverLimit: "udp_flows_over_limit",
 	flowsRefused:      "flows_refused",
+	flightsRevived:    "tcp_revived",
 }
 
 type counters [reasons]atomic.Uint64

@@ -16,6 +16,16 @@ type outItem struct {
 	pkt  *stack.PacketBuffer
 	raw  *buffer.View
 	size int
+	part part
+}
+
+// A part says which bytes of a TCP segment's payload are sent again, and the
+// acknowledgement and window that go with them. Its zero value is no part.
+type part struct {
+	from, to uint32
+	ack      uint32
+	window   uint16
+	again    bool
 }
 
 // release gives the packet back.
@@ -56,6 +66,20 @@ func (q *outbound) push(i outItem) bool {
 		q.room.Wait()
 	}
 	if q.closed {
+		q.mu.Unlock()
+		return false
+	}
+	q.items = append(q.items, i)
+	q.bytes += i.size
+	q.mu.Unlock()
+	q.wake()
+	return true
+}
+
+// tryPush is push, but a full queue refuses.
+func (q *outbound) tryPush(i outItem) bool {
+	q.mu.Lock()
+	if q.closed || q.bytes >= outboundLimit {
 		q.mu.Unlock()
 		return false
 	}

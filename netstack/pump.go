@@ -19,6 +19,7 @@ const (
 type pump struct {
 	link     Link
 	counters *counters
+	flights  *flights // nil: none
 
 	scratch []byte   // packets of the batch, back to back
 	used    int      // bytes of scratch in use
@@ -65,7 +66,15 @@ func (p *pump) add(i *outItem) {
 	payload.init(i.pkt.AsViewList())
 	payload.skip(len(ip) + len(transport))
 	if ip[6] == protoTCP && len(ip) == ipv6HeaderLen && len(transport) >= tcpHeaderLen {
-		p.addTCP(ip, transport, &payload, i.size-len(ip)-len(transport), i.pkt.GSOOptions.NeedsCsum)
+		if i.part.again {
+			p.addPart(ip, transport, &payload, i)
+		} else {
+			size := i.size - len(ip) - len(transport)
+			if p.flights != nil {
+				p.flights.sent(i.pkt, ip, transport, size)
+			}
+			p.addTCP(ip, transport, &payload, size, i.pkt.GSOOptions.NeedsCsum)
+		}
 	} else {
 		b := p.room(i.size)
 		n := copy(b, ip)
@@ -100,6 +109,31 @@ func (p *pump) addTCP(ip, tcp []byte, payload *cursor, size int, sum bool) {
 		p.keep(b)
 		return
 	}
+	p.cut(ip, tcp, payload, size, mtu)
+}
+
+// addPart sends a part of a segment again. It acknowledges what the latest
+// segment did; a selective acknowledgement would be out of date.
+func (p *pump) addPart(ip, tcp []byte, payload *cursor, i *outItem) {
+	var header [60]byte
+	size := i.pkt.Size() - len(ip) - len(tcp)
+	tcp = header[:copy(header[:], tcp)]
+	put32(tcp[4:], be32(tcp[4:])+i.part.from)
+	put32(tcp[8:], i.part.ack)
+	put16(tcp[14:], i.part.window)
+	for sack, j := sackOption(tcp), 0; j < len(sack); j++ {
+		sack[j] = 1 // no operation
+	}
+	if int(i.part.to) < size {
+		tcp[13] &^= flagFIN | flagPSH
+	}
+	payload.skip(int(i.part.from))
+	p.cut(ip, tcp, payload, int(i.part.to-i.part.from), p.mtuTo(ip))
+}
+
+// cut makes packets of size bytes of payload.
+func (p *pump) cut(ip, tcp []byte, payload *cursor, size, mtu int) {
+	headers := len(ip) + len(tcp)
 	seq, flags := be32(tcp[4:]), tcp[13]
 	for offset := 0; ; {
 		n := min(size-offset, mtu-headers)

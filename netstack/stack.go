@@ -65,6 +65,7 @@ type Stack struct {
 	in       inbound
 	dials    dialTable
 	flows    tcpFlows
+	flights  flights
 	udp      udpTable
 	counters counters
 
@@ -107,6 +108,7 @@ func newStack(cfg Config, clock tcpip.Clock) (*Stack, error) {
 		TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol, udp.NewProtocol},
 		Clock:              clock,
 	})
+	s.flights.init(s)
 	if err := s.configure(); err != nil {
 		s.Close()
 		return nil, err
@@ -159,6 +161,7 @@ func (s *Stack) Run(ctx context.Context) error {
 	go func() {
 		defer close(pumped)
 		p := newPump(s.cfg.Link, &s.counters)
+		p.flights = &s.flights
 		p.run(s.out)
 	}()
 	s.logger.Debug("stack runs", "address", s.cfg.Addr, "exit", s.exit)
@@ -195,6 +198,7 @@ func (s *Stack) Close() error {
 		s.mu.Unlock()
 		close(s.done)
 		s.out.close()
+		s.flights.close()
 		s.udp.close()
 		s.ipstack.Close()
 		s.ipstack.RemoveNIC(nicID)

@@ -15,6 +15,11 @@ const (
 	maxSendBuffer    = 6 << 20
 	defaultBuffer    = 1 << 20
 
+	// minRTO is long, because gVisor's retransmission timer does harm: every time
+	// it fires, what SACK told is forgotten, and with a second time, or a loss
+	// after it, the congestion window is as good as lost. Tail loss probes come
+	// before it, and flights look after what those do not mend.
+	minRTO = 5 * time.Second
 	// maxRTO bounds how long a connection sleeps after the tunnel is back.
 	maxRTO = 10 * time.Second
 	// acceptTimeout is how long a client has to answer the SYN-ACK. gVisor would
@@ -50,12 +55,13 @@ func (s *Stack) tuneTCP() error {
 	delay := tcpip.TCPDelayEnabled(false)
 	receive := tcpip.TCPReceiveBufferSizeRangeOption{Min: tcp.MinBufferSize, Default: defaultBuffer, Max: maxReceiveBuffer}
 	send := tcpip.TCPSendBufferSizeRangeOption{Min: tcp.MinBufferSize, Default: defaultBuffer, Max: maxSendBuffer}
+	rtoMin := tcpip.TCPMinRTOOption(minRTO)
 	rto := tcpip.TCPMaxRTOOption(maxRTO)
 	linger := tcpip.TCPLingerTimeoutOption(orphanTimeout)
 	wait := tcpip.TCPTimeWaitTimeoutOption(timeWait)
 	reuse := tcpip.TCPTimeWaitReuseGlobal
 	for _, o := range []tcpip.SettableTransportProtocolOption{
-		&sack, &recovery, &congestion, &moderate, &delay, &receive, &send, &rto, &linger, &wait, &reuse,
+		&sack, &recovery, &congestion, &moderate, &delay, &receive, &send, &rtoMin, &rto, &linger, &wait, &reuse,
 	} {
 		if err := s.ipstack.SetTransportProtocolOption(tcp.ProtocolNumber, o); err != nil {
 			return fmt.Errorf("set %T: %s", o, err)

@@ -141,6 +141,28 @@ func clampMSS(tcp []byte, mtu int) bool {
 	return false
 }
 
+// sackOption returns the selective acknowledgement in a TCP header, nil if there
+// is none. Its sequence numbers, two for each block (RFC 2018 section 3), come
+// after two bytes.
+func sackOption(tcp []byte) []byte {
+	b := tcp[tcpHeaderLen:min(max(int(tcp[12]>>4)*4, tcpHeaderLen), len(tcp))]
+	for len(b) > 1 && b[0] != 0 {
+		if b[0] == 1 {
+			b = b[1:]
+			continue
+		}
+		n := int(b[1])
+		if n < 2 || n > len(b) {
+			return nil
+		}
+		if b[0] == 5 {
+			return b[:n]
+		}
+		b = b[n:]
+	}
+	return nil
+}
+
 // usableMTU keeps what a link says within what TCP can work with. A link that
 // does not know its path yet may say anything; what does not fit one frame is
 // carried in several.

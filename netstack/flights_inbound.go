@@ -1,0 +1,74 @@
+package netstack
+
+import "gvisor.dev/gvisor/pkg/tcpip"
+
+// heard notes the TCP packets of a batch that came in.
+func (f *flights) heard(runs []run) {
+	if f.n.Load() == 0 || len(runs) == 0 {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	now := f.clock.NowMonotonic()
+	for i := range runs {
+		if p := f.take(runs[i].head, now); p != nil {
+			f.ended = append(f.ended, p)
+		}
+	}
+	for _, p := range f.ended {
+		f.revive(p, now, p.patience())
+	}
+	clear(f.ended)
+	f.ended = f.ended[:0]
+}
+
+// take notes one packet and returns the peer if it ends a silence.
+func (f *flights) take(b []byte, now tcpip.MonotonicTime) *peer {
+	tcp := b[ipv6HeaderLen:]
+	t := inboundTuple(b, tcp)
+	fl := f.find(&t)
+	var p *peer
+	if fl != nil {
+		p = fl.peer
+	} else if p = f.peers[f.key(&t)]; p == nil {
+		return nil
+	}
+	silence := now.Sub(p.heard)
+	p.heard = now
+	if fl != nil {
+		if tcp[13]&(flagSYN|flagRST) != 0 {
+			f.forget(fl)
+		} else {
+			f.answer(fl, tcp, now)
+		}
+	}
+	if silence < p.patience() {
+		return nil
+	}
+	return p
+}
+
+// answer notes an acknowledgement.
+func (f *flights) answer(fl *flight, tcp []byte, now tcpip.MonotonicTime) {
+	if at, ok := fl.acked(be32(tcp[8:]), be16(tcp[14:]) == 0, now); ok && !at.Before(fl.peer.revived) {
+		fl.peer.measured(now.Sub(at))
+	}
+	if start, ok := firstSACK(tcp); ok {
+		fl.answered, fl.hole = now, start
+	}
+	if fl.wedged() {
+		f.again(fl, now)
+	}
+}
+
+// firstSACK returns the lowest sequence number above the acknowledgement that a
+// TCP header has selectively acknowledged, if there is any.
+func firstSACK(tcp []byte) (start uint32, ok bool) {
+	ack := be32(tcp[8:])
+	for b := sackOption(tcp); len(b) >= 10; b = b[8:] {
+		if s := be32(b[2:]); before(ack, s) && (!ok || before(s, start)) {
+			start, ok = s, true
+		}
+	}
+	return start, ok
+}
