@@ -131,7 +131,7 @@ func (t *snapPorts) assign(origin netip.AddrPort) netip.AddrPort {
 		return netip.AddrPort{}
 	}
 	if full {
-		t.refuse(origin, errors.New("all ports are in use"))
+		t.refuse(origin, errPortsInUse)
 		return netip.AddrPort{}
 	}
 	udp, err := t.bind(origin.Port())
@@ -150,6 +150,11 @@ func (t *snapPorts) assign(origin netip.AddrPort) netip.AddrPort {
 		}
 		return other.addr
 	}
+	if len(t.byOrigin) >= t.limit {
+		udp.Close()
+		t.refuse(origin, errPortsInUse)
+		return netip.AddrPort{}
+	}
 	p.asked = t.now()
 	t.byOrigin[origin], t.byNumber[p.addr.Port()] = p, p
 	t.waiting[p] = struct{}{}
@@ -157,6 +162,8 @@ func (t *snapPorts) assign(origin netip.AddrPort) netip.AddrPort {
 	t.logger.Debug("port assigned", "origin", origin, "assigned", p.addr)
 	return p.addr
 }
+
+var errPortsInUse = errors.New("all ports are in use")
 
 func (t *snapPorts) refuse(origin netip.AddrPort, err error) {
 	if t.refused.Add(1) == 1 { // one line is enough; it is counted
