@@ -159,3 +159,33 @@ func TestNarrowPathsAreRefused(t *testing.T) {
 		t.Errorf("the narrow path was taken")
 	}
 }
+
+// An SCMP error moves flows only if what it quotes is a message that the inner
+// tunnel has sent lately.
+func TestForgedReportsMoveNothing(t *testing.T) {
+	c, err := NewClient(ClientConfig{NetworkConfig: NetworkConfig{SNAP: "127.0.0.1:9", SNAPKey: newKey(t).PublicKey(), IA: testIA}, ExitKey: newKey(t).PublicKey()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	exit := scion.Addr{IA: testIA + 1, Host: netip.MustParseAddr("127.0.0.2"), Port: 1}
+	first, second := testRoute(testIA, exit.IA, 1, 1280), testRoute(testIA, exit.IA, 2, 1280)
+	p := waysTo(t, exit, func(scion.IA, scion.IA) ([]*scion.Route, error) { return []*scion.Route{first, second}, nil })
+	p.setSource(testIA)
+	eventually(t, "the first path", func() bool { return p.best().Path == first.Path })
+	c.paths = p
+	down := scion.Report{Type: 5, IA: testIA, Egress: 1, To: along(exit, first)}
+	for _, payload := range [][]byte{nil, []byte("4"), make([]byte, 100), {4, 0, 0, 0, 1, 2, 3, 4, 0, 0, 0, 0, 0, 0, 0, 0}} {
+		down.Payload = payload
+		c.report(down)
+	}
+	if got := c.Counters()["scmp_foreign"]; got != 4 {
+		t.Errorf("%d forged reports counted, want 4", got)
+	}
+	if p.best().Path != first.Path {
+		t.Error("a forged report moved the flows")
+	}
+	p.report(down) // what a genuine one does
+	if p.best().Path != second.Path {
+		t.Error("a genuine report moved nothing")
+	}
+}
