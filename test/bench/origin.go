@@ -38,7 +38,8 @@ func (r request) append(b []byte, stream uint64) []byte {
 type origin struct {
 	listener net.Listener
 	streams  sync.Map     // of uint64 to *atomic.Int64: bytes that were uploaded
-	open     atomic.Int64 // connections
+	conns    sync.Map     // of *net.TCPConn to nothing: those that are open
+	open     atomic.Int64 // how many
 }
 
 func newOrigin() (*origin, error) {
@@ -54,6 +55,7 @@ func newOrigin() (*origin, error) {
 				return
 			}
 			o.open.Add(1)
+			o.conns.Store(c, nil)
 			go o.serve(c.(*net.TCPConn))
 		}
 	}()
@@ -69,6 +71,7 @@ const block = 256 << 10
 
 func (o *origin) serve(c *net.TCPConn) {
 	defer o.open.Add(-1)
+	defer o.conns.Delete(net.Conn(c))
 	defer c.Close()
 	var head [requestSize]byte
 	if _, err := io.ReadFull(c, head[:]); err != nil {
@@ -105,14 +108,23 @@ func drain(r io.Reader, count *atomic.Int64) {
 	}
 }
 
-// lingerPatience is how long what was asked for may take to end.
-const lingerPatience = 20 * time.Second
+// lingerPatience is how long what was asked for may take to end by itself.
+const lingerPatience = 10 * time.Second
 
-// settle waits until no connection is left.
+// settle waits until no connection is left. What has not ended after a while is
+// reset: where datagrams are lost, word of an end may be.
 func (o *origin) settle() error {
-	for deadline := time.Now().Add(lingerPatience); o.open.Load() > 0; {
-		if time.Now().After(deadline) {
+	for begin, kicked := time.Now(), false; o.open.Load() > 0; {
+		switch took := time.Since(begin); {
+		case took > 2*lingerPatience:
 			return fmt.Errorf("%d connections to the origin do not end", o.open.Load())
+		case took > lingerPatience && !kicked:
+			kicked = true
+			o.conns.Range(func(c, _ any) bool {
+				c.(*net.TCPConn).SetLinger(0)
+				c.(*net.TCPConn).Close()
+				return true
+			})
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
