@@ -155,6 +155,9 @@ func (c *Conn[A]) receive(from []A, packets [][]byte, deliver func([][]byte) err
 			}
 		}
 	}
+	if authentic && c.asked {
+		c.live.hears()
+	}
 	c.settle(out, now)
 	c.mu.Unlock()
 	if authentic && c.cfg.Heard != nil {

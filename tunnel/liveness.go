@@ -32,7 +32,7 @@ const (
 //
 //	      unanswered 2 s, hint          unanswered 3 s
 //	up ────────────────────▶ probing ────────────────▶ down
-//	 ▲                          │ heard                  │ response
+//	 ▲                          │ heard                  │ heard
 //	 └──────────────────────────┴────────────────────────┘
 type liveness struct {
 	up      bool
@@ -57,6 +57,14 @@ func (l *liveness) established() {
 	}
 	l.up = true
 	l.probing = time.Time{}
+}
+
+// hears notes that something authentic has come: whoever seemed to be gone is
+// there.
+func (l *liveness) hears() {
+	if !l.up {
+		l.established()
+	}
 }
 
 // lost notes that the peer is gone for certain.

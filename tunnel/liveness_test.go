@@ -53,6 +53,31 @@ func TestSilenceWithDataWaiting(t *testing.T) {
 	})
 }
 
+// TestDataOfThePeerEndsTheSilence: whoever sends is there, before any handshake
+// is answered.
+func TestDataOfThePeerEndsTheSilence(t *testing.T) {
+	bubble(t, near, func(t *testing.T, w *world) {
+		s, c := w.server(), w.client()
+		time.Sleep(time.Second)
+		c.write(t, 0, 1, 100)
+		time.Sleep(time.Second)
+		w.net.Cut(clientAddr, serverAddr, true)
+		c.write(t, 1, 1, 100)
+		time.Sleep(5100 * time.Millisecond)
+		if c.conn.Status().Up {
+			t.Fatal("up in the dark")
+		}
+		w.net.Cut(clientAddr, serverAddr, false)
+		if _, err := s.listener.WritePackets([]addr{clientAddr}, [][]byte{numbered(1, 100)}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(20 * time.Millisecond)
+		if !c.conn.Status().Up {
+			t.Error("down although the peer has sent something")
+		}
+	})
+}
+
 func TestTriesForEver(t *testing.T) {
 	bubble(t, near, func(t *testing.T, w *world) {
 		c := w.client()
