@@ -42,7 +42,7 @@ var quickPlan = plan{
 	slowWarmup: time.Second, slowStream: 1500 * time.Millisecond,
 	lossWarmup: time.Second, lossStream: 1500 * time.Millisecond,
 	latency: 500 * time.Millisecond, connections: 500 * time.Millisecond,
-	idle: 2 * time.Second, many: 50, starts: 1,
+	idle: 2 * time.Second, many: 200, starts: 1,
 	tunnels: []int{10, 1000}, packets: time.Second, packetRounds: 1,
 	floor: 200 * time.Millisecond, crowd: 1000,
 }
