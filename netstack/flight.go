@@ -34,6 +34,7 @@ type flight struct {
 	own      int                 // segments that the sender has sent since then
 	fill     uint32              // packets of the hole that were sent again; zero: none
 	filled   uint32              // where they end
+	blind    bool                // the far side lacks something and does not say what
 	repeated uint32              // up to here an acknowledgement measures no round trip
 }
 
@@ -69,7 +70,7 @@ func (f *flight) add(s segmentSent) {
 	f.sent = s.at
 	f.own++
 	if f.empty() && !before(s.seq, f.next) {
-		f.una, f.next, f.hole, f.repeated, f.tries = s.seq, s.seq, s.seq, s.seq, 0
+		f.una, f.next, f.hole, f.repeated, f.tries, f.blind = s.seq, s.seq, s.seq, s.seq, 0, false
 	}
 	if before(s.seq, f.next) {
 		f.repeated = f.next
@@ -114,6 +115,24 @@ func (f *flight) acked(ack uint32, closed bool, now tcpip.MonotonicTime) (at tcp
 	return at, ok
 }
 
+// lacks notes what an acknowledgement says of a hole: where a SACK begins, if
+// there is one. It reports whether the hole should be filled at once, because
+// the sender does not take an acknowledgement that says nothing new for a sign:
+// gVisor sends no SACK once it has sent its FIN.
+func (f *flight) lacks(start uint32, sack, moved bool, now tcpip.MonotonicTime) bool {
+	switch {
+	case sack:
+		f.answered, f.hole, f.blind = now, start, false
+	case f.empty() || f.una == f.next:
+	case !moved && f.tries > 0 && f.fill == 0:
+		f.hole, f.blind = f.next, true
+		return true
+	case f.blind && f.fill > 0 && f.una == f.filled:
+		f.hole = f.next // it had all that was sent again, and nothing else
+	}
+	return f.wedged()
+}
+
 // wedged reports whether what was sent again of a hole has arrived, there is
 // more to it, and the sender does next to nothing about it; then twice as much
 // goes next. A sender gets there by losing more than 100 holes' worth, which is
@@ -122,7 +141,7 @@ func (f *flight) wedged() bool {
 	if f.fill == 0 || before(f.una, f.filled) {
 		return false
 	}
-	if !before(f.una, f.hole) || f.own > 2 {
+	if !before(f.una, f.hole) || f.own > 2 && !f.blind {
 		f.fill = 0
 		return false
 	}

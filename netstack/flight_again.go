@@ -37,7 +37,7 @@ func (f *flight) again(room uint32, now tcpip.MonotonicTime, send func(outItem) 
 			s.pkt.DecRef()
 			return
 		}
-		packets++
+		packets += max(1, int((to-from+room-1)/room))
 	}
 	rest := f.segments[f.first:]
 	switch {
@@ -51,6 +51,9 @@ func (f *flight) again(room uint32, now tcpip.MonotonicTime, send func(outItem) 
 		f.filled = f.una + min(f.hole-f.una, f.fill*room)
 		for i := range rest {
 			s := &rest[i]
+			if packets >= 2*int(f.fill) { // the segments are small
+				f.filled = s.seq
+			}
 			if !before(s.seq, f.filled) {
 				break
 			}

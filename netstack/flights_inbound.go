@@ -50,13 +50,15 @@ func (f *flights) take(b []byte, now tcpip.MonotonicTime) *peer {
 
 // answer notes an acknowledgement.
 func (f *flights) answer(fl *flight, tcp []byte, now tcpip.MonotonicTime) {
-	if at, ok := fl.acked(be32(tcp[8:]), be16(tcp[14:]) == 0, now); ok && !at.Before(fl.peer.revived) {
+	una, ack := fl.una, be32(tcp[8:])
+	if at, ok := fl.acked(ack, be16(tcp[14:]) == 0, now); ok && !at.Before(fl.peer.revived) {
 		fl.peer.measured(now.Sub(at))
 	}
-	if start, ok := firstSACK(tcp); ok {
-		fl.answered, fl.hole = now, start
+	start, ok := firstSACK(tcp)
+	if !ok && ack != fl.una {
+		return // an old one
 	}
-	if fl.wedged() {
+	if fl.lacks(start, ok, una != fl.una, now) {
 		f.again(fl, now)
 	}
 }
