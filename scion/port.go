@@ -88,9 +88,10 @@ type batch struct {
 	bytes   []byte
 }
 
-// maxBatchMemory is what a batch keeps for the next one: the pieces of two
-// super-segments of 64 KiB and their headers.
-const maxBatchMemory = 256 << 10
+// maxBatchMemory is what a batch keeps for the next one: the frames of eight
+// super-segments of 64 KiB, which is the most that a stack sends at a time, with
+// their headers.
+const maxBatchMemory = 768 << 10
 
 // WritePackets sends datagrams to the addresses in to, on their paths, as one
 // batch. It returns how many the underlay took; the others are dropped and
