@@ -20,6 +20,11 @@
 // Inside there is only IPv6. TCP is gVisor's; UDP, what is heard from ICMPv6,
 // and the cutting and merging of segments are done here, a batch at a time.
 //
+// What TCP has in flight is remembered by reference. When nothing comes back for
+// too long, some of it goes out again, and when the silence has ended, some of
+// every connection: the answers tell gVisor at once what an outage has cost,
+// where its own timer would let it crawl.
+//
 // Errors satisfy errors.Is with the syscall errors that the kernel's sockets
 // would give ([syscall.ECONNREFUSED], [syscall.EHOSTUNREACH],
 // [syscall.ENETUNREACH], [syscall.EACCES], [syscall.ETIMEDOUT]…), with
