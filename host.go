@@ -89,6 +89,7 @@ func LookupPaths(ctx context.Context, cfg NetworkConfig, src, dst scion.IA) ([]*
 	if err != nil {
 		return nil, err
 	}
+	defer l.close()
 	if len(l.named) == 0 && len(cfg.Discovery) > 0 {
 		if err := l.discover(ctx); err != nil {
 			return nil, err
