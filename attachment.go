@@ -156,11 +156,14 @@ func (a *attachment) runTunnel(ctx context.Context, t snapTarget, deliver func([
 // listen binds the local socket, of the family of what is to be reached.
 func (a *attachment) listen(towards netip.Addr) (*tunnel.UDP, error) {
 	bind := a.cfg.Bind
-	if !bind.IsValid() {
-		bind = netip.AddrPortFrom(netip.IPv4Unspecified(), 0)
-		if towards.Is6() {
-			bind = netip.AddrPortFrom(netip.IPv6Unspecified(), 0)
-		}
+	switch ip := bind.Addr(); {
+	case ip.IsValid() && ip.Is4() != towards.Is4():
+		return nil, fmt.Errorf("bind %s: %s is an address of another family", bind, towards)
+	case ip.IsValid():
+	case towards.Is6():
+		bind = netip.AddrPortFrom(netip.IPv6Unspecified(), bind.Port())
+	default:
+		bind = netip.AddrPortFrom(netip.IPv4Unspecified(), bind.Port())
 	}
 	a.six.Store(towards.Is6())
 	cfg := tunnel.UDPConfig{Logger: a.logger, CoalesceLimit: foreignBurst}

@@ -78,26 +78,23 @@ func (a *attachment) firstRouters(ctx context.Context) (routersOf, bool) {
 }
 
 // listRouters asks the endhost APIs, in their order, for the routers of an AS.
-func (a *attachment) listRouters(ctx context.Context, ia scion.IA) (routersOf, error) {
-	var errs []error
-	if err := a.discover(ctx); err != nil {
-		errs = append(errs, err)
-	}
-	for _, api := range a.lookup.apis() {
+func (a *attachment) listRouters(ctx context.Context, ia scion.IA) (at routersOf, err error) {
+	err = a.lookup.each(ctx, func(api *endhost.Client) (bool, error) {
 		ask, cancel := context.WithTimeout(ctx, askLimit)
 		offer, err := api.Underlays(ask, ia)
 		cancel()
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		at, err := tableOf(offer.Routers, ia)
 		if err == nil {
-			return at, nil
+			at, err = tableOf(offer.Routers, ia)
 		}
-		errs = append(errs, fmt.Errorf("endhost API %s: %w", api.URL(), err))
+		if err != nil {
+			return false, fmt.Errorf("endhost API %s: %w", api.URL(), err)
+		}
+		return true, nil
+	})
+	if at.routers != nil {
+		err = nil
 	}
-	return routersOf{}, errors.Join(errs...)
+	return at, err
 }
 
 // tableOf makes the table of the routers of ia, or if that is a wildcard of

@@ -34,28 +34,24 @@ var errUnanswered = errors.New("handshakes are not answered")
 // order, until ctx ends.
 func (a *attachment) runOffered(ctx context.Context, deliver func(packets [][]byte) error) error {
 	for wait := firstRound; ctx.Err() == nil; {
-		used := false
-		var problems []error
-		if err := a.discover(ctx); err != nil {
-			problems = append(problems, err)
-		}
-		for _, api := range a.lookup.apis() {
-			up, err := a.attachThrough(ctx, api, deliver)
-			if fatal := (*bindError)(nil); errors.As(err, &fatal) || ctx.Err() != nil {
-				return endOf(ctx, err)
+		used, fatal := false, error(nil)
+		err := a.lookup.each(ctx, func(api *endhost.Client) (done bool, err error) {
+			used, err = a.attachThrough(ctx, api, deliver)
+			if errors.As(err, new(*bindError)) {
+				fatal = err
 			}
-			if err != nil {
-				problems = append(problems, err)
-			}
-			if used = up; used {
-				break // begin with the first again
-			}
-		}
-		if used {
+			return used || fatal != nil || ctx.Err() != nil, err // then begin with the first again
+		})
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case fatal != nil:
+			return fatal
+		case used:
 			wait = firstRound
+			pause(ctx, wait)
 			continue
 		}
-		err := errors.Join(problems...)
 		a.blame(err)
 		a.logger.Warn("not attached", "error", err, "again_in", wait)
 		if pause(ctx, wait) {
@@ -65,23 +61,9 @@ func (a *attachment) runOffered(ctx context.Context, deliver func(packets [][]by
 	return nil
 }
 
-// discover asks for endhost APIs, if there are services to ask.
-func (a *attachment) discover(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, askLimit)
-	defer cancel()
-	return a.lookup.discover(ctx)
-}
-
-// endOf returns err unless it came about because ctx ended.
-func endOf(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return nil
-	}
-	return err
-}
-
-// attachThrough tries the SNAPs of an endhost API one after the other. It
-// reports whether a tunnel stood, and if not why, or the error of the last.
+// attachThrough tries the SNAPs of an endhost API one after the other, each
+// until it does not answer. It reports whether a tunnel stood, and the last
+// error.
 func (a *attachment) attachThrough(ctx context.Context, api *endhost.Client, deliver func([][]byte) error) (up bool, err error) {
 	ask, cancel := context.WithTimeout(ctx, askLimit)
 	offer, err := api.Underlays(ask, a.cfg.IA)
@@ -96,13 +78,15 @@ func (a *attachment) attachThrough(ctx context.Context, api *endhost.Client, del
 		return false, a.nothingOffered(api, offer)
 	}
 	for _, snap := range offer.SNAPs {
-		up, err = a.attachTo(ctx, snap, offer.Scope, deliver)
-		if up || ctx.Err() != nil || errors.As(err, new(*bindError)) {
+		var stood bool
+		stood, err = a.attachTo(ctx, snap, offer.Scope, deliver)
+		up = up || stood
+		if ctx.Err() != nil || errors.As(err, new(*bindError)) {
 			return up, err
 		}
 		a.logger.Warn("SNAP left", "snap", snap.URL, "error", err)
 	}
-	return false, err
+	return up, err
 }
 
 func (a *attachment) nothingOffered(api *endhost.Client, offer endhost.Underlays) error {
@@ -117,8 +101,8 @@ func (a *attachment) nothingOffered(api *endhost.Client, offer endhost.Underlays
 }
 
 // attachTo registers the key at a SNAP and runs a tunnel to it until it does
-// not answer any more, although the key was registered again and, at last,
-// another port was taken: the SNAP may hold ours for another key.
+// not answer. If it did not even at first, another port is tried: the SNAP may
+// hold ours for another key.
 func (a *attachment) attachTo(ctx context.Context, snap endhost.SNAP, scope endhost.Scope, deliver func([][]byte) error) (up bool, err error) {
 	cfg := control.ClientConfig{URL: snap.URL, Proxy: a.cfg.APIProxy, Allow: a.cfg.allowsToken, Logger: a.logger}
 	if a.cfg.Token != nil {
@@ -129,29 +113,16 @@ func (a *attachment) attachTo(ctx context.Context, snap endhost.SNAP, scope endh
 		return false, err
 	}
 	defer client.Close()
-	for tries := 0; tries < 2; tries++ {
-		ask, cancel := context.WithTimeout(ctx, askLimit)
-		plane, err := client.DataPlane(ask)
-		cancel()
-		if err != nil {
-			return up, err
-		}
-		if err := scope.Permits(plane.Addr.Addr()); err != nil {
-			return up, fmt.Errorf("SNAP %s: data plane: %w", snap.URL, err)
-		}
-		t := snapTarget{name: plane.Addr.String(), key: plane.Key, ia: a.choose(snap.IAs), addr: plane.Addr}
-		if tries > 0 {
-			a.port = 0
-		}
-		stood, err := a.attachOnce(ctx, client, t, deliver)
-		if !errors.Is(err, errUnanswered) {
-			return up || stood, err
-		}
-		if stood {
-			up, tries = true, -1
-		}
+	up, err = a.attachOnce(ctx, client, snap, scope, deliver)
+	if up || a.cfg.Bind.Port() != 0 || !errors.Is(err, errUnanswered) {
+		return up, err
 	}
-	return up, fmt.Errorf("SNAP %s: %w", snap.URL, errUnanswered)
+	kept := a.port
+	a.port = 0
+	if up, err = a.attachOnce(ctx, client, snap, scope, deliver); !up {
+		a.port = kept // the address of an exit
+	}
+	return up, err
 }
 
 // choose returns the AS to be in, of those that a SNAP serves.
@@ -164,10 +135,21 @@ func (a *attachment) choose(ias []scion.IA) scion.IA {
 	return ias[0]
 }
 
-// attachOnce registers the key and runs one tunnel with a socket of its own.
-func (a *attachment) attachOnce(ctx context.Context, client *control.Client, t snapTarget, deliver func([][]byte) error) (stood bool, err error) {
+// attachOnce registers the key and runs one tunnel with a socket of its own. It
+// reports whether the tunnel stood.
+func (a *attachment) attachOnce(ctx context.Context, client *control.Client, snap endhost.SNAP, scope endhost.Scope, deliver func([][]byte) error) (stood bool, err error) {
+	ask, cancel := context.WithTimeout(ctx, askLimit)
+	defer cancel()
+	plane, err := client.DataPlane(ask)
+	if err != nil {
+		return false, err
+	}
+	if err := scope.Permits(plane.Addr.Addr()); err != nil {
+		return false, fmt.Errorf("SNAP %s: data plane: %w", snap.URL, err)
+	}
+	t := snapTarget{name: plane.Addr.String(), key: plane.Key, ia: a.choose(snap.IAs), addr: plane.Addr}
 	registrar := control.NewRegistrar(control.RegistrarConfig{Client: client, Key: a.key.PublicKey(), Tokens: a.cfg.Token, Logger: a.logger})
-	if err := registrar.Register(ctx); err != nil {
+	if err := registrar.Register(ask); err != nil {
 		return false, err
 	}
 	a.try(t.name)
@@ -183,6 +165,7 @@ func (a *attachment) attachOnce(ctx context.Context, client *control.Client, t s
 	})
 	if errors.Is(err, errUnanswered) {
 		a.notify(attached{via: t.name})
+		err = fmt.Errorf("SNAP %s: %w", snap.URL, err)
 	}
 	return stood, err
 }
@@ -192,8 +175,7 @@ func (a *attachment) attachOnce(ctx context.Context, client *control.Client, t s
 // soon as the tunnel is down, and every few seconds, for the SNAP that took the
 // first may be the one that was about to end.
 func (a *attachment) watch(ctx context.Context, conn *tunnel.Conn[netip.AddrPort], registrar *control.Registrar, stood *bool) error {
-	limit := time.NewTimer(answerLimit)
-	defer limit.Stop()
+	gone := time.Now().Add(answerLimit) // unless it is up by then
 	again := time.NewTicker(registerAgain)
 	defer again.Stop()
 	for {
@@ -202,25 +184,29 @@ func (a *attachment) watch(ctx context.Context, conn *tunnel.Conn[netip.AddrPort
 			return nil
 		case <-a.down:
 			*stood = true
-			limit.Reset(answerLimit)
+			gone = time.Now().Add(answerLimit)
 			again.Reset(registerAgain)
 		case <-again.C:
-			if conn.Status().Up {
+			switch {
+			case conn.Status().Up:
 				*stood = true
-				again.Stop()
+				again.Stop() // until it is down
 				continue
-			}
-		case <-limit.C:
-			if !conn.Status().Up {
+			case !time.Now().Before(gone):
 				return errUnanswered
 			}
-			*stood = true
-			continue
 		}
-		if registrar.Register(ctx) != nil {
+		if err := a.registerFor(ctx, registrar, registerAgain); err != nil {
 			registrar.Again() // and tell
 			continue
 		}
 		conn.Initiate()
 	}
+}
+
+// registerFor registers the key within a time.
+func (a *attachment) registerFor(ctx context.Context, r *control.Registrar, limit time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	return r.Register(ctx)
 }

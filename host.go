@@ -90,13 +90,12 @@ func LookupPaths(ctx context.Context, cfg NetworkConfig, src, dst scion.IA) ([]*
 		return nil, err
 	}
 	defer l.close()
-	if len(l.named) == 0 && len(cfg.Discovery) > 0 {
-		if err := l.discover(ctx); err != nil {
-			return nil, err
-		}
-	}
 	if src.IsZero() {
 		if src, err = l.source(ctx); err != nil {
+			return nil, err
+		}
+	} else if len(l.named) == 0 && len(cfg.Discovery) > 0 {
+		if _, err := l.discover(ctx); err != nil {
 			return nil, err
 		}
 	}

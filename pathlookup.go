@@ -54,12 +54,40 @@ func (l *pathLookup) client(u *url.URL) (*endhost.Client, error) {
 	return endhost.NewClient(c)
 }
 
-// apis returns the endhost APIs in the order to try them.
+// apis returns the endhost APIs that are known, in the order to try them.
 func (l *pathLookup) apis() []*endhost.Client {
 	if more := l.discovered.Load(); more != nil {
 		return slices.Concat(l.named, *more)
 	}
 	return l.named
+}
+
+// each calls f with one endhost API after the other until one has done it:
+// those of the configuration, then those that a discovery names. It returns all
+// errors if none has.
+func (l *pathLookup) each(ctx context.Context, f func(api *endhost.Client) (done bool, err error)) error {
+	var errs []error
+	try := func(apis []*endhost.Client) (done bool) {
+		for _, api := range apis {
+			done, err := f(api)
+			if done {
+				return true
+			}
+			errs = append(errs, err)
+		}
+		return false
+	}
+	if try(l.named) || len(l.cfg.Discovery) == 0 {
+		return errors.Join(errs...)
+	}
+	ask, cancel := context.WithTimeout(ctx, askLimit)
+	more, err := l.discover(ask)
+	cancel()
+	if err != nil {
+		errs = append(errs, err)
+	}
+	try(more)
+	return errors.Join(errs...)
 }
 
 // close closes idle connections.
@@ -72,13 +100,14 @@ func (l *pathLookup) close() {
 	}
 }
 
-// discover asks for more endhost APIs, of the first service that knows some.
-func (l *pathLookup) discover(ctx context.Context) error {
+// discover asks for more endhost APIs, the first service that knows some, and
+// returns those of the time before if none does.
+func (l *pathLookup) discover(ctx context.Context) ([]*endhost.Client, error) {
 	var errs []error
 	for _, s := range l.cfg.Discovery {
 		u, err := endhost.ParseURL(s)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		groups, err := endhost.Discover(ctx, endhost.ClientConfig{Proxy: l.cfg.APIProxy, Logger: l.logger}, u)
 		if err != nil {
@@ -97,12 +126,20 @@ func (l *pathLookup) discover(ctx context.Context) error {
 			}
 			more = append(more, client)
 		}
-		if len(more) > 0 {
-			l.discovered.Store(&more)
-			return nil
+		if len(more) == 0 {
+			continue
 		}
+		if old := l.discovered.Swap(&more); old != nil {
+			for _, c := range *old {
+				c.Close()
+			}
+		}
+		return more, nil
 	}
-	return errors.Join(errs...)
+	if old := l.discovered.Load(); old != nil {
+		return *old, errors.Join(errs...)
+	}
+	return nil, errors.Join(errs...)
 }
 
 // maxDiscovered bounds the endhost APIs of a discovery that are tried.
@@ -137,21 +174,25 @@ func (l *pathLookup) source(ctx context.Context) (scion.IA, error) {
 	if !l.cfg.IA.IsZero() {
 		return l.cfg.IA, nil
 	}
-	var errs []error
-	for _, api := range l.apis() {
+	var found scion.IA
+	err := l.each(ctx, func(api *endhost.Client) (bool, error) {
 		offer, err := api.Underlays(ctx, 0)
 		switch {
 		case err != nil:
-			errs = append(errs, err)
+			return false, err
 		case len(offer.SNAPs) > 0:
-			return offer.SNAPs[0].IAs[0], nil
+			found = offer.SNAPs[0].IAs[0]
 		case len(offer.Routers) > 0:
-			return offer.Routers[0].IA, nil
+			found = offer.Routers[0].IA
 		default:
-			errs = append(errs, fmt.Errorf("the endhost API %s offers no AS", api.URL()))
+			return false, fmt.Errorf("the endhost API %s offers no AS", api.URL())
 		}
+		return true, nil
+	})
+	if !found.IsZero() {
+		err = nil
 	}
-	return 0, errors.Join(errs...)
+	return found, err
 }
 
 // allowsToken returns an error if a token must not be sent to u: it goes to

@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -104,7 +105,11 @@ func newAdmission(server serverOptions, api apiOptions, logger *slog.Logger) (*a
 		Keys: keys, JWKS: api.jwks, Revoked: api.revoked, Logger: logger,
 	})
 	if err != nil {
-		return nil, &settingError{given(api.flags.Lookup("revoked")), err}
+		name := "jwks"
+		if errors.As(err, new(*fs.PathError)) || api.jwks == nil {
+			name = "revoked"
+		}
+		return nil, &settingError{given(api.flags.Lookup(name)), err}
 	}
 	a.registry = control.NewRegistry(control.RegistryConfig{Verifier: a.verifier, Logger: logger})
 	return a, nil
@@ -159,6 +164,9 @@ func (o *apiOptions) open(s *snapproxy.SNAP, snap snapOptions, a *admission, log
 	}
 	var err error
 	if served.api, err = snapproxy.NewSNAPAPI(cfg); err != nil {
+		if o.tlsCert != "" && !errors.As(err, new(*net.OpError)) {
+			return nil, &settingError{given(o.flags.Lookup("tls-cert")), err}
+		}
 		return nil, bindError("--api", err)
 	}
 	return served, nil

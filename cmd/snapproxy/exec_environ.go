@@ -21,7 +21,7 @@ const loopbackNames = "localhost,127.0.0.1,::1"
 // variables set and without secrets. Variables of a listener that is off are
 // removed, for those of the caller lead elsewhere.
 func (p *proxy) environ(caller []string) []string {
-	ours := slices.Concat(proxyVariables, directVariables, []string{socksVariable, privateKeyVariable, variable("token"), variable("token-command")})
+	ours := slices.Concat(proxyVariables, directVariables, []string{socksVariable, privateKeyVariable, variable("token"), variable("token-command"), variable("api-proxy")})
 	env := slices.DeleteFunc(slices.Clone(caller), func(entry string) bool {
 		name, _, _ := strings.Cut(entry, "=")
 		return slices.ContainsFunc(ours, func(s string) bool { return sameVariable(s, name) })

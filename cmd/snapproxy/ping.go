@@ -148,11 +148,7 @@ type attachedHost struct {
 func (o *pingOptions) attachHost(ctx context.Context, cfg snapproxy.HostConfig, port uint16) (*attachedHost, error) {
 	cfg.Bind = o.bind
 	if port != 0 && o.bind.Port() == 0 {
-		ip := o.bind.Addr()
-		if !ip.IsValid() {
-			ip = netip.IPv4Unspecified()
-		}
-		cfg.Bind = netip.AddrPortFrom(ip, port)
+		cfg.Bind = netip.AddrPortFrom(o.bind.Addr(), port)
 		host, err := o.tryAttach(ctx, cfg)
 		if !errors.Is(err, syscall.EADDRINUSE) {
 			return host, err

@@ -28,6 +28,7 @@ func shell(command string) func(ctx context.Context) (string, error) {
 		if runtime.GOOS == "windows" {
 			cmd = exec.CommandContext(ctx, "cmd", "/C", command)
 		}
+		killAll(cmd)
 		var out limitedOutput
 		cmd.Stdout, cmd.Stderr = &out, os.Stderr
 		cmd.WaitDelay = time.Second // for children that keep the output open
