@@ -21,6 +21,8 @@ const (
 	maxDatagram = 65507
 	// maxWaiting bounds the datagrams that wait for the lookup of their name.
 	maxWaiting = 16
+	// maxLookups bounds the lookups of an association at a time.
+	maxLookups = 64
 	// nameLifetime is how long an association keeps the address of a name.
 	nameLifetime = 60 * time.Second
 )
@@ -37,6 +39,7 @@ type association struct {
 	peer    netip.AddrPort // where the client sends from, once known
 	targets map[netip.AddrPort]*assocTarget
 	names   map[string]*assocName
+	looking int // lookups under way
 }
 
 // An assocTarget is an address that datagrams went to.
@@ -189,7 +192,13 @@ func (a *association) sendByName(ctx context.Context, lookups *sync.WaitGroup, a
 		return
 	}
 	looking := n != nil && !n.addr.IsValid()
+	if !looking && (a.looking >= maxLookups || a.client.tunnelUp().Err() != nil) {
+		a.mu.Unlock()
+		a.client.counters.unresolvedDatagrams.Add(1)
+		return
+	}
 	if !looking {
+		a.looking++
 		if len(a.names) >= maxTargets {
 			clear(a.names)
 		}
@@ -203,7 +212,12 @@ func (a *association) sendByName(ctx context.Context, lookups *sync.WaitGroup, a
 	}
 	a.mu.Unlock()
 	if !looking {
-		lookups.Go(func() { a.lookup(ctx, asked.Name, n) })
+		lookups.Go(func() {
+			a.lookup(ctx, asked.Name, n)
+			a.mu.Lock()
+			a.looking--
+			a.mu.Unlock()
+		})
 	}
 }
 
