@@ -35,6 +35,7 @@ type flight struct {
 	fill     uint32              // packets of the hole that were sent again; zero: none
 	filled   uint32              // where they end
 	blind    bool                // the far side lacks something and does not say what
+	shut     bool                // its window was closed then
 	repeated uint32              // up to here an acknowledgement measures no round trip
 }
 

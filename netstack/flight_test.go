@@ -63,6 +63,8 @@ func TestFlightSentAgain(t *testing.T) {
 			[][2]int{{2000, 3000}, {3000, 3500}}},
 		{"some of a large hole", []int{3000, 9000, 9000}, func(f *flight) { f.hole = f.una + 20000 },
 			[][2]int{{0, 3000}, {3000, 8000}}},
+		{"an acknowledgement where a closed window begins", []int{300, 400}, func(f *flight) { f.acked(300+f.una, false, f.sent); f.shut = true },
+			[][2]int{{300, 300}, {300, 700}}},
 		{"a byte of what a closed window has acknowledged", []int{300, 400}, func(f *flight) { f.acked(f.next, true, f.sent) },
 			[][2]int{{699, 700}}},
 	} {

@@ -116,6 +116,18 @@ func (f *flights) sent(pkt *stack.PacketBuffer, ip, tcp []byte, size int) {
 	}
 }
 
+// latest returns the acknowledgement and window that were sent last on a
+// connection with something in flight.
+func (f *flights) latest(ip, tcp []byte) (ack uint32, window uint16, ok bool) {
+	t := outboundTuple(ip, tcp)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if fl := f.find(&t); fl != nil {
+		return fl.ack, fl.window, true
+	}
+	return 0, 0, false
+}
+
 // begin returns a flight for t whose next byte is seq, or nil if there are too
 // many.
 func (f *flights) begin(t tuple, seq uint32) *flight {

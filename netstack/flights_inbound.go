@@ -58,6 +58,7 @@ func (f *flights) answer(fl *flight, tcp []byte, now tcpip.MonotonicTime) {
 	if !ok && ack != fl.una {
 		return // an old one
 	}
+	fl.shut = be16(tcp[14:]) == 0
 	if fl.lacks(start, ok, una != fl.una, now) {
 		f.again(fl, now)
 	}

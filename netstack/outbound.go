@@ -19,12 +19,10 @@ type outItem struct {
 	part part
 }
 
-// A part says which bytes of a TCP segment's payload are sent again, and the
-// acknowledgement and window that go with them. Its zero value is no part.
+// A part says which bytes of a TCP segment's payload are sent again. Its zero
+// value is no part.
 type part struct {
 	from, to uint32
-	ack      uint32
-	window   uint16
 	again    bool
 }
 

@@ -394,9 +394,14 @@ func TestPumpSendsPartAgain(t *testing.T) {
 		options: []byte{1, 1, 8, 10, 1, 2, 3, 4, 5, 6, 7, 8, 1, 1, 5, 10, 0, 0, 0, 1, 0, 0, 0, 2}}
 	for _, r := range [][2]uint32{{0, 1000}, {1000, 4000}, {4000, 5000}, {4999, 5000}} {
 		link := &recorder{mtu: 1312, keep: true}
+		w := newFlightsWorld(false)
 		pump := newPump(link, new(counters))
+		pump.flights = w.flights
 		item := p.item()
-		item.part = part{again: true, from: r[0], to: r[1], ack: 4711, window: 99}
+		w.sent(item.pkt, item.pkt.NetworkHeader().Slice(), item.pkt.TransportHeader().Slice(), len(p.payload))
+		fl := w.last
+		fl.ack, fl.window = 4711, 99
+		item.part = part{again: true, from: r[0], to: r[1]}
 		pump.add(&item)
 		pump.flush()
 		var got []byte
@@ -414,6 +419,7 @@ func TestPumpSendsPartAgain(t *testing.T) {
 		if string(got) != string(p.payload[r[0]:r[1]]) {
 			t.Errorf("part %v: wrong payload", r)
 		}
+		w.close()
 	}
 }
 
