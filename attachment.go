@@ -139,7 +139,10 @@ func (a *attachment) runTunnel(ctx context.Context, t snapTarget, deliver func([
 		},
 		PeerKey: t.key,
 		Peer:    t.addr,
-		Notify:  func(s tunnel.Status) { a.changed(t, s) },
+		Notify: func(s tunnel.Status) {
+			udp.SetCoalesceLimit(max(s.Burst, foreignBurst))
+			a.changed(t, s)
+		},
 	})
 	if err != nil {
 		return err

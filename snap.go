@@ -96,6 +96,7 @@ func NewSNAP(cfg SNAPConfig) (*SNAP, error) {
 		Config:         tunnel.Config[netip.AddrPort]{Carrier: s.udp, PrivateKey: cfg.PrivateKey, Logger: s.logger, Timers: cfg.timers},
 		Authorize:      cfg.Authorize,
 		SealedAddr:     sealed,
+		Burst:          tunnel.MaxBurst,
 		Notify:         notify,
 		CookieAddr:     appendAddrPort,
 		HandshakeLimit: s.cfg.HandshakeLimit,

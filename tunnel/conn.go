@@ -33,7 +33,7 @@ type ConnConfig[A comparable] struct {
 	// Heard is told the address, with the route back, of the newest message in a
 	// batch that was authenticated. It must not block. If nil, nobody is told.
 	Heard func(from A)
-	// Notify is called when Status().Up or Assigned has changed: in order, by one
+	// Notify is called when Status().Up, Assigned or Burst has changed: in order, by one
 	// goroutine, without locks held. It should not block for long.
 	Notify func(Status)
 }

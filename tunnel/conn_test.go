@@ -25,7 +25,7 @@ func TestComesUpAndCarriesPackets(t *testing.T) {
 		s, c := w.server(), w.client()
 		time.Sleep(50 * time.Millisecond)
 		st := c.conn.Status()
-		if !st.Up || st.Assigned != clientAddr || st.Handshaked.IsZero() {
+		if !st.Up || st.Assigned != clientAddr || st.Burst != MaxBurst || st.Handshaked.IsZero() {
 			t.Fatalf("status %+v, want up at %v", st, clientAddr)
 		}
 		c.write(t, 0, 100, 1000)

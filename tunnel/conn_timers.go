@@ -99,6 +99,7 @@ func (c *Conn[A]) handle(ev snaptun.Event, now time.Time) {
 			if ev.Assigned.IsValid() {
 				c.status.Assigned = ev.Assigned
 			}
+			c.status.Burst = ev.Burst
 		}
 		// Before we have asked ourselves we do not know our address, and we are
 		// asking just now.
@@ -119,7 +120,7 @@ func (c *Conn[A]) handle(ev snaptun.Event, now time.Time) {
 
 // tell notifies of what has changed since the last time.
 func (c *Conn[A]) tell() {
-	if c.status.Up == c.told.Up && c.status.Assigned == c.told.Assigned {
+	if c.status.Up == c.told.Up && c.status.Assigned == c.told.Assigned && c.status.Burst == c.told.Burst {
 		return
 	}
 	c.told = c.status

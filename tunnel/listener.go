@@ -24,6 +24,9 @@ type ListenerConfig[A comparable] struct {
 	Origin func(A) A
 	// SealedAddr returns the address that is told to an initiator. If nil, none.
 	SealedAddr func(from A) netip.AddrPort
+	// Burst is how many bytes of datagrams the carrier takes in at once, which is
+	// told to initiators beside an IPv4 address. If zero, it is not.
+	Burst int
 	// CookieAddr appends the bytes of an address that a cookie is bound to. If
 	// nil, what fmt prints.
 	CookieAddr func(dst []byte, a A) []byte
@@ -76,6 +79,7 @@ func NewListener[A comparable](cfg ListenerConfig[A]) (*Listener[A], error) {
 		Authorize:      cfg.Authorize,
 		Origin:         cfg.Origin,
 		SealedAddr:     cfg.SealedAddr,
+		Burst:          cfg.Burst,
 		CookieAddr:     cfg.CookieAddr,
 		SourceAddr:     cfg.SourceAddr,
 		HandshakeLimit: cfg.HandshakeLimit,

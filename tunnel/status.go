@@ -17,6 +17,9 @@ type Status struct {
 	// Assigned is the address at which the peer saw us in the last handshake of
 	// ours, the zero AddrPort if it never told.
 	Assigned netip.AddrPort
+	// Burst is how many bytes of datagrams the peer said then that it takes in at
+	// once, zero if it did not.
+	Burst int
 	// Handshaked is when the newest session was made.
 	Handshaked time.Time
 	// Closed is the reason of the peer's goodbye, if that is why the Conn is not

@@ -16,15 +16,18 @@ type UDPConfig struct {
 	Logger *slog.Logger
 	// CoalesceLimit bounds the bytes of datagrams that are handed to the network
 	// as one burst, because receivers with small buffers truncate larger ones
-	// (the Rust SNAP: 9,216). If zero, it is 65,507.
+	// (the Rust SNAP: 9,216). If zero, it is MaxBurst.
 	CoalesceLimit int
 	// ReceiveBuffer and SendBuffer are the socket buffers to ask for, in bytes.
 	// The system may grant less. If zero, they are 8 MiB and 4 MiB.
 	ReceiveBuffer, SendBuffer int
 }
 
+// MaxBurst is how many bytes of datagrams a UDP socket takes in, and hands to the
+// network, at once: the largest UDP payload over IPv4.
+const MaxBurst = 65507
+
 const (
-	maxCoalesce          = 65507 // the largest UDP payload over IPv4
 	defaultReceiveBuffer = 8 << 20
 	defaultSendBuffer    = 4 << 20
 )
@@ -36,6 +39,7 @@ type UDP struct {
 	cfg      UDPConfig
 	logger   *slog.Logger
 	local    netip.AddrPort
+	coalesce atomic.Int64 // the limit, in bytes
 	counters udpCounters
 	socket   socket // what differs between systems
 }
@@ -68,9 +72,6 @@ func ListenUDP(addr netip.AddrPort, cfg UDPConfig) (*UDP, error) {
 		return nil, fmt.Errorf("listen on UDP: no address")
 	}
 	addr = unmapped(addr)
-	if cfg.CoalesceLimit <= 0 || cfg.CoalesceLimit > maxCoalesce {
-		cfg.CoalesceLimit = maxCoalesce
-	}
 	if cfg.ReceiveBuffer <= 0 {
 		cfg.ReceiveBuffer = defaultReceiveBuffer
 	}
@@ -78,6 +79,7 @@ func ListenUDP(addr netip.AddrPort, cfg UDPConfig) (*UDP, error) {
 		cfg.SendBuffer = defaultSendBuffer
 	}
 	u := &UDP{cfg: cfg, logger: cfg.Logger}
+	u.SetCoalesceLimit(cfg.CoalesceLimit)
 	if u.logger == nil {
 		u.logger = slog.New(slog.DiscardHandler)
 	}
@@ -105,6 +107,15 @@ func ListenUDP(addr netip.AddrPort, cfg UDPConfig) (*UDP, error) {
 
 // LocalAddr returns the address that the socket is bound to, with its real port.
 func (u *UDP) LocalAddr() netip.AddrPort { return u.local }
+
+// SetCoalesceLimit changes the limit of the configuration; zero is MaxBurst. It
+// may be called at any time.
+func (u *UDP) SetCoalesceLimit(bytes int) {
+	if bytes <= 0 || bytes > MaxBurst {
+		bytes = MaxBurst
+	}
+	u.coalesce.Store(int64(bytes))
+}
 
 // Close closes the socket. Run and WritePackets then fail with net.ErrClosed.
 func (u *UDP) Close() error { return u.conn.Close() }

@@ -55,6 +55,13 @@ func TestUDPBurstLimit(t *testing.T) {
 	if longest > 9216 {
 		t.Errorf("a burst has %d bytes, want at most 9216", longest)
 	}
+	a.SetCoalesceLimit(0)
+	if n, err := a.WritePackets(repeat(b.LocalAddr(), 54), repeat(make([]byte, 1200), 54)); n != 54 || err != nil {
+		t.Fatalf("WritePackets = %d, %v", n, err)
+	}
+	if longest != 54*1200 {
+		t.Errorf("without the limit the longest burst has %d bytes, want %d", longest, 54*1200)
+	}
 }
 
 func TestUDPWildcardAnswersFromTheAddressAsked(t *testing.T) {

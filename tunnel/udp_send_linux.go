@@ -102,10 +102,11 @@ func (b *sendBatch) reset() {
 func (b *sendBatch) fill(u *UDP, to []netip.AddrPort, packets [][]byte) (taken int) {
 	b.reset()
 	segment := b.s.segment.Load()
+	limit := int(u.coalesce.Load())
 	for taken < len(packets) && b.nmessages < sendMessages && b.niovecs < sendVectors {
 		run := 1
 		if segment {
-			run = burst(to[taken:], packets[taken:], min(u.cfg.CoalesceLimit, maxCoalesce), min(maxSegments, sendVectors-b.niovecs))
+			run = burst(to[taken:], packets[taken:], limit, min(maxSegments, sendVectors-b.niovecs))
 		}
 		if !b.add(to[taken], packets[taken:taken+run]) {
 			u.counters.sendFamily.Add(uint64(run))

@@ -114,6 +114,7 @@ func (w *world) server() *side {
 		Config:     w.config(s.endpoint, w.keys.server),
 		Authorize:  func(k snaptun.PublicKey, _ time.Time) bool { return !w.denied.Load() && k == w.keys.client.PublicKey() },
 		SealedAddr: func(a addr) addr { return a },
+		Burst:      MaxBurst,
 		Notify: func(ev PeerEvent[addr]) {
 			s.mu.Lock()
 			defer s.mu.Unlock()

@@ -129,7 +129,9 @@ func (r *Responder[A]) sealedAddr(from A) [sockaddrSize]byte {
 	if r.config.SealedAddr == nil {
 		return [sockaddrSize]byte{0: 4}
 	}
-	return sockaddr(r.config.SealedAddr(from))
+	b := sockaddr(r.config.SealedAddr(from))
+	putBurst(&b, r.config.Burst)
+	return b
 }
 
 // confirm gives a newcomer the address at which it has shown to receive.

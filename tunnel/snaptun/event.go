@@ -13,6 +13,9 @@ type Established struct {
 	// Assigned is the address at which the peer saw us. It is zero if the peer was
 	// the initiator or told no address.
 	Assigned netip.AddrPort
+	// Burst is how many bytes of datagrams the peer said that it takes in at once.
+	// It is zero if it did not.
+	Burst int
 	// Initiator says that the handshake was ours.
 	Initiator bool
 }

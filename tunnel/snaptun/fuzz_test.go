@@ -133,6 +133,11 @@ func FuzzAuthenticated(f *testing.F) {
 			if again := parseSockaddr(sockaddr(parsed)); again != parsed {
 				t.Fatalf("%v is sealed as %v", parsed, again)
 			}
+			again := sockaddr(parsed)
+			putBurst(&again, parseBurst(addr))
+			if parseSockaddr(again) != parsed || parseBurst(again) != parseBurst(addr) {
+				t.Fatalf("%v with %d is sealed as %v with %d", parsed, parseBurst(addr), parseSockaddr(again), parseBurst(again))
+			}
 		}
 		s := stampAt(start.Add(time.Duration(later)))
 		if parsed := s.bytes(); parseStamp(parsed[:]) != s || !s.before(s.next()) {

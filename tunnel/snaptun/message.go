@@ -63,7 +63,8 @@ func dataCounter(b []byte) uint64 { return binary.LittleEndian.Uint64(b[8:]) }
 const sockaddrSize = 20
 
 // sockaddr encodes the address that a response carries. IPv4 stands in the last
-// four bytes behind zeros, not as a mapped address; the port is big-endian.
+// four bytes, not as a mapped address, behind zeros, where putBurst may write;
+// the port is big-endian.
 //
 //	version 4 or 6 | 0 | port 2 | address 16
 func sockaddr(a netip.AddrPort) (b [sockaddrSize]byte) {

@@ -29,6 +29,9 @@ type ResponderConfig[A comparable] struct {
 	// SealedAddr returns the address that is told to an initiator at from. If nil,
 	// an address of zeros is.
 	SealedAddr func(from A) netip.AddrPort
+	// Burst is how many bytes of datagrams our network takes in at once. It is told
+	// to initiators beside an IPv4 address. If zero, it is not.
+	Burst int
 	// CookieAddr appends the bytes of an address that a cookie is bound to: all of
 	// it but the route. If nil, what fmt prints.
 	CookieAddr func(dst []byte, a A) []byte

@@ -314,7 +314,7 @@ func TestMappedAddressIsSealedUnmapped(t *testing.T) {
 	s := f.client(1)
 	f.connect(s, mapped)
 	ev, _ := s.NextEvent()
-	if want := (Established{netip.MustParseAddrPort("192.0.2.7:4000"), true}); ev != want {
+	if want := (Established{Assigned: netip.MustParseAddrPort("192.0.2.7:4000"), Initiator: true}); ev != want {
 		t.Errorf("event %v, want %v", ev, want)
 	}
 }

@@ -140,7 +140,7 @@ func (s *Session) handleResponse(b []byte, now instant) error {
 	if err != nil {
 		return err
 	}
-	s.events.tell(Established{Assigned: parseSockaddr(addr), Initiator: true})
+	s.events.tell(Established{Assigned: parseSockaddr(addr), Burst: parseBurst(addr), Initiator: true})
 	return nil
 }
 

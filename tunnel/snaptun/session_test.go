@@ -307,7 +307,7 @@ func TestAssignedAddress(t *testing.T) {
 		b := newSession(t, testKey(2), testKey(1), func(c *SessionConfig) { c.SealedAddr = tt.sealed })
 		a.Initiate(start)
 		exchange(t, a, b, start)
-		if evs := takeEvents(a); len(evs) != 1 || evs[0] != (Established{tt.want, true}) {
+		if evs := takeEvents(a); len(evs) != 1 || evs[0] != (Established{Assigned: tt.want, Initiator: true}) {
 			t.Errorf("sealed %v: events %v", tt.sealed, evs)
 		}
 	}
