@@ -144,7 +144,7 @@ func NewClient(cfg ClientConfig) (*Client, error) {
 		return nil, err
 	}
 	c.paths.suspect, c.paths.found = c.inner.Initiate, c.inner.Initiate
-	c.paths.watch = newPathWatch(c.inner.Initiate)
+	c.paths.watch = newPathWatch(c.inner.Initiate, func() { c.stack.Revive(netip.Addr{}) })
 	addr := innerAddr(c.PublicKey(), drawProcess())
 	link := &clientLink{conn: c.inner, budget: budget, paths: c.paths}
 	c.stack, err = netstack.New(netstack.Config{Addr: addr, Link: link, Logger: c.logger})

@@ -89,7 +89,7 @@ func waysTo(t *testing.T, exit scion.Addr, lookup func(src, dst scion.IA) ([]*sc
 	p.logger = orDiscard(nil)
 	p.overhead = func(a scion.Addr) int { return 36 + a.Path.Len() + 40 }
 	p.suspect, p.found = func() {}, func() {}
-	p.watch = newPathWatch(func() {})
+	p.watch = newPathWatch(func() {}, func() {})
 	run(t, p.run)
 	return p
 }

@@ -18,11 +18,13 @@ const (
 
 // A pathWatch asks the exit for a sign of life when packets that were coming
 // in stop. Who only receives has nothing to send that could go unanswered, so
-// it would find out that a path is dead much later.
+// it would find out that a path is dead much later. Once there is a sign it
+// says so: what was lost before can be sent again at once.
 //
 // It costs nothing while nothing comes in.
 type pathWatch struct {
-	ask func()
+	ask   func()
+	alive func()
 
 	batches atomic.Uint64 // received
 	signs   atomic.Uint64 // authenticated messages of any kind
@@ -30,7 +32,9 @@ type pathWatch struct {
 	wake    chan struct{}
 }
 
-func newPathWatch(ask func()) *pathWatch { return &pathWatch{ask: ask, wake: make(chan struct{}, 1)} }
+func newPathWatch(ask, alive func()) *pathWatch {
+	return &pathWatch{ask: ask, alive: alive, wake: make(chan struct{}, 1)}
+}
 
 // received notes a batch of packets.
 func (w *pathWatch) received() {
@@ -98,6 +102,7 @@ func (w *pathWatch) inquire(ctx context.Context) {
 			case <-ticker.C:
 			}
 			if w.signs.Load() != signs {
+				w.alive()
 				return
 			}
 		}
