@@ -40,6 +40,7 @@ func (s *Stack) dialTCP(ctx context.Context, target netip.AddrPort) (*TCPConn, e
 	wq.EventRegister(&entry)
 	defer wq.EventUnregister(&entry)
 
+	s.ports.bind(ep, s.addr)
 	terr = ep.Connect(remote)
 	if _, ok := terr.(*tcpip.ErrConnectStarted); !ok && terr != nil {
 		ep.Close()

@@ -64,6 +64,7 @@ type Stack struct {
 	out      *outbound
 	in       inbound
 	dials    dialTable
+	ports    ports
 	flows    tcpFlows
 	flights  flights
 	udp      udpTable
@@ -98,6 +99,7 @@ func newStack(cfg Config, clock tcpip.Clock) (*Stack, error) {
 		s.logger = slog.New(slog.DiscardHandler)
 	}
 	s.dials.init()
+	s.ports.init()
 	s.udp.init(s)
 	s.endpoint = &endpoint{stack: s}
 	s.ipstack = stack.New(stack.Options{
