@@ -72,6 +72,8 @@ func (r *Report) judge() (goals []Goal) {
 	ratio("connection to first byte, p99, to the pair", atMost(.3), "connections", "first byte p99", "separate", "pair")
 	ratio("connections per second, to the pair", atLeast(3), "connections", "connections", "separate", "pair")
 	value("connection to first byte beside a stream, to idle", atMost(3), "x", "beside a stream", "first byte p50 to idle", "separate")
+	ratio("SNAP, packets between two of its tunnels when flooded, to the Rust gateway", atLeast(2.5), gatewayScenario(0), "delivered", "SNAP", rustGateway)
+	ratio("SNAP, CPU of a packet at 60000/s, to the Rust gateway", atMost(.45), gatewayScenario(60000), "CPU per packet", "SNAP", rustGateway)
 	value("SNAP handshakes per core-second, to the X25519 floor", atLeast(.7), "x", "SNAP", "handshakes to floor", "separate")
 	if n := r.mostTunnels(); n > 0 {
 		scenario := tunnelScenario(n)
@@ -89,6 +91,14 @@ func (r *Report) judge() (goals []Goal) {
 }
 
 func tunnelScenario(n int) string { return fmt.Sprintf("%d tunnels", n) }
+
+// gatewayScenario is packets between two tunnels, at a rate or as many as go.
+func gatewayScenario(rate int) string {
+	if rate == 0 {
+		return "tunnel to tunnel, flooded"
+	}
+	return fmt.Sprintf("tunnel to tunnel, %d/s", rate)
+}
 
 // mostTunnels is the greatest number of tunnels that was measured.
 func (r *Report) mostTunnels() (most int) {

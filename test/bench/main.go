@@ -56,6 +56,7 @@ var sections = []struct {
 	{"many", (*bench).manyStreams, false},
 	{"idle", (*bench).idle, false},
 	{"scale", (*bench).scale, false},
+	{"gateway", (*bench).gateway, false},
 	{"unruly", (*bench).unruly, true},
 	{"narrow", (*bench).narrow, true},
 	{"crowd", (*bench).crowd, true},

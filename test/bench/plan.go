@@ -21,6 +21,8 @@ type plan struct {
 	tunnels      []int
 	packets      time.Duration // packets between tunnels
 	packetRounds int
+	gateway      time.Duration // packets between two tunnels at a rate
+	gatewayFlood int           // packets when flooded
 	floor        time.Duration // each
 	crowd        int           // connections at the same moment
 }
@@ -33,6 +35,7 @@ var usual = plan{
 	latency: 2 * time.Second, connections: 2 * time.Second,
 	idle: 10 * time.Second, many: 200, starts: 5,
 	tunnels: []int{10, 1000, 10000}, packets: 3 * time.Second, packetRounds: 3,
+	gateway: time.Second, gatewayFlood: 300000,
 	floor: time.Second, crowd: 10000,
 }
 
@@ -44,6 +47,7 @@ var quickPlan = plan{
 	latency: 500 * time.Millisecond, connections: 500 * time.Millisecond,
 	idle: 2 * time.Second, many: 200, starts: 1,
 	tunnels: []int{10, 1000}, packets: time.Second, packetRounds: 1,
+	gateway: 300 * time.Millisecond, gatewayFlood: 60000,
 	floor: 200 * time.Millisecond, crowd: 1000,
 }
 

@@ -119,12 +119,20 @@ func (r *Report) median(scenario, metric, system string) (v float64, ok bool) {
 func (r *Report) skip(what, why string)        { r.Skipped = append(r.Skipped, Note{what, why}) }
 func (r *Report) fault(what string, err error) { r.Faults = append(r.Faults, Note{what, err.Error()}) }
 
-// references are the systems that others are compared with, and the metrics in
-// which they are.
-var references = []string{"pair", "kernel"}
+// rustGateway is the name of the SNAP's peer.
+const rustGateway = "Rust gateway"
 
+// peers are the systems that others are compared with, of which a scenario has
+// one at most: that of the SNAP alone is another.
+var peers = []string{"pair", rustGateway}
+
+// compared reports whether systems are compared in a metric.
 func compared(metric string) bool {
-	return metric == "throughput" || metric == "CPU" || strings.HasPrefix(metric, "first byte") || metric == "connections"
+	switch metric {
+	case "throughput", "CPU", "connections", "delivered", "CPU per packet":
+		return true
+	}
+	return strings.HasPrefix(metric, "first byte")
 }
 
 // finish works out the ratios and the goals.
@@ -132,7 +140,7 @@ func (r *Report) finish() {
 	r.Took = time.Since(r.Made).Seconds()
 	r.Ratios, r.Goals = nil, nil
 	for _, s := range r.Series {
-		for _, to := range references {
+		for _, to := range []string{"pair", rustGateway, "kernel"} {
 			if ref := r.series(s.Scenario, s.Metric, to); ref != nil && s.System != to && compared(s.Metric) {
 				r.Ratios = append(r.Ratios, Ratio{s.Scenario, s.Metric, s.System, to, ratioOf(s.Rounds, ref.Rounds)})
 			}

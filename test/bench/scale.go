@@ -151,12 +151,21 @@ func (b *bench) startSNAP(keys []snaptun.PrivateKey) (snap *child, addr netip.Ad
 			snap.end()
 		}
 	}()
-	value := func(flag string) string { return line[slices.Index(line, flag)+1] }
-	if addr, err = netip.ParseAddrPort(value("--snap")); err != nil {
-		return snap, addr, key, err
-	}
-	key, err = snaptun.ParsePublicKey(value("--snap-key"))
+	addr, key, err = attachment(line)
 	return snap, addr, key, err
+}
+
+// attachment is where a ready line says that a SNAP is, and its key.
+func attachment(line []string) (addr netip.AddrPort, key snaptun.PublicKey, err error) {
+	at, of := slices.Index(line, "--snap")+1, slices.Index(line, "--snap-key")+1
+	if at == 0 || of == 0 || max(at, of) == len(line) {
+		return addr, key, fmt.Errorf("ready line of a SNAP: %q", line)
+	}
+	if addr, err = netip.ParseAddrPort(line[at]); err != nil {
+		return addr, key, err
+	}
+	key, err = snaptun.ParsePublicKey(line[of])
+	return addr, key, err
 }
 
 // sealed is a packet from one tunnel to another, drawn by rng.

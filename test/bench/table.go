@@ -152,16 +152,18 @@ func (r *Report) goalGrid() grid {
 }
 
 func (r *Report) seriesGrid() grid {
-	g := grid{{"scenario", "metric", "system", "median", "unit", "to the pair", "to the kernel"}}
+	g := grid{{"scenario", "metric", "system", "median", "unit", "to the peer", "to the kernel"}}
 	for _, s := range r.Series {
 		if strings.HasPrefix(s.Metric, "CPU of ") {
 			continue // has a grid of its own
 		}
 		row := []string{s.Scenario, s.Metric, s.System, s.Spread.String(), s.Unit}
-		for _, to := range references {
+		for _, references := range [][]string{peers, {"kernel"}} {
 			cell := ""
-			if x := r.ratio(s.Scenario, s.Metric, s.System, to); x != nil {
-				cell = x.Spread.String()
+			for _, to := range references {
+				if x := r.ratio(s.Scenario, s.Metric, s.System, to); x != nil {
+					cell = x.Spread.String()
+				}
 			}
 			row = append(row, cell)
 		}
