@@ -21,6 +21,7 @@ func run(args []string) int {
 
 // newRoot makes the command line.
 func newRoot() *cobra.Command {
+	var asksVersion bool
 	root := &cobra.Command{
 		Use:   "snapproxy",
 		Short: "SOCKS5 and HTTP proxies over a SCION network, without any privilege",
@@ -29,21 +30,33 @@ HTTP proxy. It is also the SNAP, and the exit that reaches the proxies' targets.
 
 Every flag has an environment twin: --snap-key is SNAPPROXY_SNAP_KEY. Flags win.
 SNAPPROXY_PRIVATE_KEY is the private key itself.`,
-		Version:            version(),
 		SilenceErrors:      true,
 		SilenceUsage:       true,
 		DisableSuggestions: true,
 		CompletionOptions:  cobra.CompletionOptions{HiddenDefaultCmd: true},
 		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) > 0 {
+			if len(args) > 0 && !asksVersion {
 				return &usageError{fmt.Errorf("unknown command %q (see snapproxy --help)", args[0])}
 			}
 			return nil
 		},
-		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return applyEnvironment(cmd) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if asksVersion {
+				fmt.Fprintln(cmd.OutOrStdout(), version())
+				return nil
+			}
+			return cmd.Help()
+		},
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			if asksVersion {
+				return nil
+			}
+			return applyEnvironment(cmd)
+		},
 	}
-	root.SetVersionTemplate("{{.Version}}\n")
+	// Not Version and a template of cobra's: text/template can call any method by
+	// its name, so the linker would keep those of every type.
+	root.Flags().BoolVarP(&asksVersion, "version", "v", false, "version for snapproxy")
 	root.SetFlagErrorFunc(flagError)
 	root.AddCommand(newClient(), newExec(), newSNAP(), newExit(), newServe(), newDemo(), newKeygen(), newPubkey(), newToken(), newPaths(), newPing(),
 		&cobra.Command{
