@@ -8,11 +8,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/scionproto/scion/pkg/addr"
-	"github.com/scionproto/scion/pkg/segment/iface"
-	"github.com/scionproto/scion/pkg/snet"
-	"github.com/scionproto/scion/private/path/pathpol"
 )
 
 // A Policy says which routes may be used and which are better. The zero Policy
@@ -20,8 +15,8 @@ import (
 type Policy struct {
 	text     string
 	latency  bool
-	sequence *pathpol.Sequence
-	acl      *pathpol.ACL
+	sequence *hopSequence
+	acl      acl
 }
 
 // maxPolicy bounds the text of a policy in bytes.
@@ -89,56 +84,6 @@ func (p *Policy) set(name, value string, assigned bool) (err error) {
 	return nil
 }
 
-// parseSequence parses a sequence. The reference parser panics on some texts
-// and says what it dislikes in several lines.
-func parseSequence(s string) (seq *pathpol.Sequence, err error) {
-	if s == "" {
-		return nil, errEmptyPolicy
-	}
-	defer func() {
-		if recover() != nil {
-			seq, err = nil, fmt.Errorf("%q is no sequence of hops", s)
-		}
-	}()
-	if seq, err = pathpol.NewSequence(s); err != nil {
-		return nil, fmt.Errorf("%q is no sequence of hops like 1-ff00:0:111 0* 1-ff00:0:112#3", s)
-	}
-	return seq, nil
-}
-
-// parseACL parses the entries of an ACL. A comma separates entries only before
-// a sign, as there may be one between the interfaces of a hop.
-func parseACL(s string) (*pathpol.ACL, error) {
-	if s == "" {
-		return nil, errEmptyPolicy
-	}
-	var texts []string
-	for text := range strings.SplitSeq(s, ",") {
-		text = strings.TrimSpace(text)
-		if len(texts) > 0 && !strings.HasPrefix(text, "+") && !strings.HasPrefix(text, "-") {
-			texts[len(texts)-1] += "," + text
-			continue
-		}
-		texts = append(texts, text)
-	}
-	var entries []*pathpol.ACLEntry
-	for _, text := range texts {
-		e := &pathpol.ACLEntry{}
-		if err := e.LoadFromString(strings.Join(strings.Fields(text), " ")); err != nil {
-			return nil, fmt.Errorf("%q: %w", text, errACLEntry)
-		}
-		entries = append(entries, e)
-	}
-	acl, err := pathpol.NewACL(entries...)
-	switch {
-	case errors.Is(err, pathpol.ErrNoDefault):
-		return nil, errNoDefault
-	case errors.Is(err, pathpol.ErrExtraEntries):
-		return nil, errNotLast
-	}
-	return acl, err
-}
-
 // String returns the policy as it was parsed.
 func (p *Policy) String() string { return p.text }
 
@@ -160,14 +105,7 @@ func (p *Policy) allows(r *Route) bool {
 	if p.sequence == nil && p.acl == nil || len(r.Interfaces) == 0 {
 		return true // inside an AS there is nothing to choose
 	}
-	paths := []snet.Path{policyPath{metadata: r.metadata()}}
-	if p.acl != nil {
-		paths = p.acl.Eval(paths)
-	}
-	if p.sequence != nil {
-		paths = p.sequence.Eval(paths)
-	}
-	return len(paths) > 0
+	return (p.acl == nil || p.acl.allows(r.Interfaces)) && (p.sequence == nil || p.sequence.allows(r.Interfaces))
 }
 
 func (p *Policy) compare(a, b *Route) int {
@@ -187,20 +125,4 @@ func (r *Route) latency() time.Duration {
 		return math.MaxInt64
 	}
 	return r.Latency
-}
-
-// A policyPath is a route as the reference package sees it.
-type policyPath struct {
-	snet.Path // nil: nothing else is asked for
-	metadata  *snet.PathMetadata
-}
-
-func (p policyPath) Metadata() *snet.PathMetadata { return p.metadata }
-
-func (r *Route) metadata() *snet.PathMetadata {
-	m := &snet.PathMetadata{}
-	for _, i := range r.Interfaces {
-		m.Interfaces = append(m.Interfaces, snet.PathInterface{IA: addr.IA(i.IA), ID: iface.ID(i.ID)})
-	}
-	return m
 }
