@@ -40,6 +40,7 @@ type counters struct {
 	queued                       atomic.Uint64 // packets that waited for a session
 	carrierDropped               atomic.Uint64 // datagrams that the carrier did not take
 	packetSize                   atomic.Uint64 // packets of no byte or too many
+	handshakesFull               atomic.Uint64 // initiations for which there was no time
 	framesIn, framesOut          atomic.Uint64
 	reassembled, evicted, probes atomic.Uint64
 
@@ -85,6 +86,7 @@ func (c *counters) snapshot() map[string]uint64 {
 		"packets_queued":      c.queued.Load(),
 		"carrier_dropped":     c.carrierDropped.Load(),
 		"dropped_packet_size": c.packetSize.Load(),
+		"dropped_handshakes":  c.handshakesFull.Load(),
 		"frames_in":           c.framesIn.Load(),
 		"frames_out":          c.framesOut.Load(),
 		"packets_reassembled": c.reassembled.Load(),

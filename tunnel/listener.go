@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"runtime"
 	"sync"
 	"time"
 
@@ -52,6 +53,8 @@ type Listener[A comparable] struct {
 	batches  outgoingPool[A]
 	incoming incoming[A, *snaptun.Peer[A]] // of the goroutine that receives
 	counters counters
+	// handshakes are the initiations that wait for their X25519.
+	handshakes chan *snaptun.Handshake[A]
 
 	mu        sync.Mutex // guards what follows; never held while calling out
 	responder *snaptun.Responder[A]
@@ -72,6 +75,7 @@ func NewListener[A comparable](cfg ListenerConfig[A]) (*Listener[A], error) {
 	l := &Listener[A]{
 		cfg: cfg, logger: cfg.logger(), now: cfg.clock(), flows: make(map[*snaptun.Peer[A]]*flow),
 		notify: newNotifier[PeerEvent[A]](), alarm: alarm{wake: make(chan struct{}, 1)},
+		handshakes: make(chan *snaptun.Handshake[A], maxHandshakes),
 	}
 	l.counters.init()
 	responder, err := snaptun.NewResponder(snaptun.ResponderConfig[A]{
@@ -112,6 +116,9 @@ func (l *Listener[A]) Run(ctx context.Context, deliver func(from []*snaptun.Peer
 	var wg sync.WaitGroup
 	wg.Go(func() { runAlarm(ctx, l.alarm.wake, l.now, l.tick) })
 	wg.Go(func() { l.runNotify(ctx) })
+	for range max(runtime.GOMAXPROCS(0)/2, 1) {
+		wg.Go(func() { l.runHandshakes(ctx) })
+	}
 	err := l.cfg.Carrier.Run(ctx, func(from []A, packets [][]byte) error {
 		return l.receive(from, packets, deliver)
 	})

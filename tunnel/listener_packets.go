@@ -137,7 +137,11 @@ func (l *Listener[A]) receive(from []A, packets [][]byte, deliver func([]*snaptu
 			in.jobs = append(in.jobs, job[A, *snaptun.Peer[A]]{keys: k, peer: p, from: from[i], message: b})
 			continue
 		}
-		if errors.Is(err, snaptun.ErrNotData) {
+		if snaptun.IsInitiation(b) {
+			if err = l.begin(b, from[i], now); err == nil {
+				continue
+			}
+		} else if errors.Is(err, snaptun.ErrNotData) {
 			if _, _, err = l.responder.HandleDatagram(b, from[i], now); err == nil {
 				l.counters.handshakesIn.Add(1)
 				continue

@@ -21,42 +21,27 @@ func (r *Responder[A]) admit(b []byte, from A, now instant) error {
 	return err
 }
 
-// handleInitiation answers an initiation of an authorized key. Nothing changes
-// before all of it has been verified.
-func (r *Responder[A]) handleInitiation(b []byte, from A, now instant) (*Peer[A], error) {
-	if err := r.admit(b, from, now); err != nil {
-		return nil, err
-	}
-	req, err := r.host.openStatic(b)
-	if err != nil {
-		return nil, err
-	}
-	if !r.config.Authorize(req.static, r.host.now) {
-		return nil, ErrUnauthorized
-	}
-	id := r.identities.get(req.static, now)
-	var shared digest
-	if id != nil {
-		shared = id.shared
-	} else if shared, err = r.host.dh(r.host.private, req.static); err != nil {
-		return nil, err
-	}
-	if err := req.openStamp(b, shared); err != nil {
-		return nil, err
-	}
-	p, err := r.claimant(id, &req, shared, from, now)
-	if err != nil {
-		return nil, err
-	}
-	if err := p.respond(&req, r.sealedAddr(from), now); err != nil {
-		if p.peer.halfOpen != 0 {
-			r.remove(p, 0, 0, now)
+// known returns the peer that an identity has at an origin, confirmed or not, nil
+// if there is none. The error is about a timestamp that is not new.
+func (r *Responder[A]) known(id *identity[A], s stamp, origin A) (p *Peer[A], err error) {
+	if id == nil {
+		if s == (stamp{}) {
+			return nil, ErrStaleInitiation
 		}
+		return nil, nil
+	}
+	if err := id.check(s); err != nil {
 		return nil, err
 	}
-	r.address(from)
-	p.identity.record(req.stamp)
-	r.schedule.update(p)
+	if p = r.byOrigin[origin]; p == nil || p.identity != id {
+		p = nil
+		if i := slices.IndexFunc(id.halfOpen, func(p *Peer[A]) bool { return p.origin == origin }); i >= 0 {
+			p = id.halfOpen[i]
+		}
+	}
+	if p != nil && !p.newest.before(s) {
+		return nil, ErrStaleInitiation
+	}
 	return p, nil
 }
 
@@ -64,29 +49,17 @@ func (r *Responder[A]) handleInitiation(b []byte, from A, now instant) (*Peer[A]
 // if it has the same key, else a newcomer that waits beside it.
 func (r *Responder[A]) claimant(id *identity[A], req *request, shared digest, from A, now instant) (*Peer[A], error) {
 	origin := r.config.Origin(from)
-	owner := r.byOrigin[origin]
-	var p *Peer[A]
-	if id == nil {
-		if req.stamp == (stamp{}) {
-			return nil, ErrStaleInitiation
-		}
-	} else {
-		if err := id.check(req.stamp); err != nil {
-			return nil, err
-		}
-		if owner != nil && owner.identity == id {
-			p = owner
-		} else if i := slices.IndexFunc(id.halfOpen, func(p *Peer[A]) bool { return p.origin == origin }); i >= 0 {
-			p = id.halfOpen[i]
-			p.peer.halfOpen = now.add(r.host.timers.HalfOpen)
-		}
+	p, err := r.known(id, req.stamp, origin)
+	if err != nil {
+		return nil, err
 	}
 	if p != nil {
-		if !p.newest.before(req.stamp) {
-			return nil, ErrStaleInitiation
+		if p.peer.halfOpen != 0 {
+			p.peer.halfOpen = now.add(r.host.timers.HalfOpen)
 		}
 		return p, nil
 	}
+	owner := r.byOrigin[origin]
 	if owner == nil && len(r.byOrigin) >= r.config.MaxPeers {
 		return nil, ErrTooManyPeers
 	}
@@ -192,10 +165,23 @@ func (r *Responder[A]) handleResponse(b []byte, from A, now instant) (*Peer[A], 
 	return p, nil
 }
 
-// HandleTimeout does what is due for all peers. It does no harm to call it early.
+// timeoutPeers is how many peers HandleTimeout looks at: a millisecond's work.
+const timeoutPeers = 512
+
+// HandleTimeout does what is due, for at most 512 peers and ten handshakes at a
+// time. If there is more, NextTimeout does not lie in the future. It does no harm
+// to call it early.
 func (r *Responder[A]) HandleTimeout(now time.Time) {
 	at := r.at(now)
-	for p := r.schedule.due(at); p != nil; p = r.schedule.due(at) {
+	started := r.host.drive.started
+	for range timeoutPeers {
+		if r.host.drive.started-started >= driveBurst {
+			return
+		}
+		p := r.schedule.due(at)
+		if p == nil {
+			return
+		}
 		muted := p.peer.halfOpen == 0 && !r.authorized(p, at)
 		switch p.tick(at, muted) {
 		case expired:

@@ -15,6 +15,7 @@ type clocks struct {
 	waiting    instant // the same, empty messages not counted
 	owed       instant // when data received should be answered; 0 not
 	halfOpen   instant // when a newcomer is given up; 0 if it is none
+	held       instant // when a handshake of ours has its turn; 0 none waits
 
 	dirty bool
 }
@@ -88,14 +89,17 @@ func (p *peer) next() (d instant) {
 	}
 	if p.current != nil && p.current.initiator {
 		if p.sentIn {
-			d = sooner(d, p.current.established.add(t.RekeyAfter))
+			d = sooner(d, max(p.current.established.add(t.RekeyAfter), p.held))
 		}
 		if p.heardIn {
-			d = sooner(d, p.current.established.add(t.rekeyOnReceive()))
+			d = sooner(d, max(p.current.established.add(t.rekeyOnReceive()), p.held))
 		}
 	}
 	if p.unanswered != 0 {
-		d = sooner(d, p.unanswered.add(t.AnswerTimeout))
+		d = sooner(d, max(p.unanswered.add(t.AnswerTimeout), p.held))
+	}
+	if p.current == nil && p.queue.bytes > 0 {
+		d = sooner(d, p.held)
 	}
 	if p.current != nil {
 		d = sooner(d, p.owed)
@@ -129,7 +133,7 @@ func (p *peer) tick(now instant, muted bool) ending {
 	if muted {
 		p.abandon()
 		p.sentIn, p.heardIn = false, false
-		p.unanswered, p.waiting, p.owed = 0, 0, 0
+		p.unanswered, p.waiting, p.owed, p.held = 0, 0, 0, 0
 		p.sent = now // the next persistent keepalive is not due now
 		return alive
 	}
@@ -139,15 +143,16 @@ func (p *peer) tick(now instant, muted bool) ending {
 			return givenUp
 		case now.since(p.pending.sent) >= t.RekeyTimeout:
 			p.pending.sent = now // should it fail, it is tried again as late
-			p.initiate(now, false)
+			p.propose(now, false)
 		}
 		return alive
 	}
-	if p.aged(now) || p.unanswered != 0 && now.since(p.unanswered) >= t.AnswerTimeout {
-		p.unanswered = 0
-		p.sentIn, p.heardIn = false, false
-		p.initiate(now, true)
-		return alive
+	if p.outdated(now) {
+		if p.propose(now, true); p.held == 0 {
+			p.unanswered = 0
+			p.sentIn, p.heardIn = false, false
+			return alive
+		}
 	}
 	if p.owed != 0 && now >= p.owed {
 		p.owed = 0
@@ -156,6 +161,13 @@ func (p *peer) tick(now instant, muted bool) ending {
 		p.sendKeepalive(now)
 	}
 	return alive
+}
+
+// outdated reports whether it is time for a handshake of ours.
+func (p *peer) outdated(now instant) bool {
+	return now >= p.held && (p.aged(now) ||
+		p.unanswered != 0 && now.since(p.unanswered) >= p.h.timers.AnswerTimeout ||
+		p.held != 0 && p.current == nil && p.queue.bytes > 0)
 }
 
 // aged reports whether it is up to us to replace the session in use.

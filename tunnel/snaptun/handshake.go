@@ -13,13 +13,19 @@ type initiation struct {
 	sent      instant
 }
 
-// A request is an initiation we received, as far as it has been opened.
+// A request is an initiation we received, as far as it has been opened, and
+// what was computed for the answer. Its methods use of the host what never
+// changes.
 type request struct {
 	index     uint32 // the initiator's
 	chain, h  digest
 	ephemeral PublicKey
 	static    PublicKey
 	stamp     stamp
+
+	own PublicKey // our ephemeral key
+	key digest    // seals the address
+	dhs int       // X25519 operations, for tests
 }
 
 // appendInitiation appends message 1 without its macs.
@@ -65,7 +71,8 @@ func (h *host) openStatic(b []byte) (r request, err error) {
 	r.h = hash(r.h[:], r.ephemeral[:])
 	r.chain = kdf1(initialChain, r.ephemeral[:])
 
-	es, err := h.dh(h.private, r.ephemeral)
+	es, err := x25519(h.private, r.ephemeral)
+	r.dhs++
 	if err != nil {
 		return r, err
 	}
@@ -92,35 +99,40 @@ func (r *request) openStamp(b []byte, shared digest) error {
 	return nil
 }
 
-// appendResponse appends message 2 without its macs, and returns the session.
-func (h *host) appendResponse(dst []byte, r *request, index uint32, addr [sockaddrSize]byte) ([]byte, *Keypair, error) {
-	ephemeral, err := h.newEphemeral()
+// prepare does the X25519 of message 2 with an ephemeral key that was drawn for
+// it, and clears that.
+func (r *request) prepare(key *PrivateKey) error {
+	r.dhs += 3
+	ephemeral := key.ecdh()
+	clear(key[:])
+	r.own = PublicKey(ephemeral.PublicKey().Bytes())
+	ee, err := x25519(ephemeral, r.ephemeral)
 	if err != nil {
-		return dst, nil, err
+		return err
 	}
-	e := ephemeral.PublicKey().Bytes()
+	se, err := x25519(ephemeral, r.static)
+	if err != nil {
+		return err
+	}
+	r.chain, r.key, r.h = answerKeys(r.chain, r.h, r.own[:], ee, se)
+	return nil
+}
+
+// appendResponse appends message 2 without its macs, and returns the session.
+// The request must have been prepared.
+func (r *request) appendResponse(dst []byte, index uint32, addr [sockaddrSize]byte) ([]byte, *Keypair) {
 	dst = binary.LittleEndian.AppendUint32(dst, typeResponse)
 	dst = binary.LittleEndian.AppendUint32(dst, index)
 	dst = binary.LittleEndian.AppendUint32(dst, r.index)
-	dst = append(dst, e...)
-
-	ee, err := h.dh(ephemeral, r.ephemeral)
-	if err != nil {
-		return dst, nil, err
-	}
-	se, err := h.dh(ephemeral, r.static)
-	if err != nil {
-		return dst, nil, err
-	}
-	chain, key, sum := answerKeys(r.chain, r.h, e, ee, se)
-	dst = sealOnce(dst, key, addr[:], sum)
-	fromInitiator, fromResponder := kdf2(chain, nil)
+	dst = append(dst, r.own[:]...)
+	dst = sealOnce(dst, r.key, addr[:], r.h)
+	fromInitiator, fromResponder := kdf2(r.chain, nil)
 	return dst, &Keypair{
 		send:   newAEAD(fromResponder),
 		recv:   newAEAD(fromInitiator),
 		local:  index,
 		remote: r.index,
-	}, nil
+	}
 }
 
 // openResponse opens message 2, an answer to i, and returns the session and the

@@ -20,8 +20,13 @@ type host struct {
 	// keepalive is the interval of persistent keepalives, 0 for none.
 	keepalive time.Duration
 
-	gate gate
-	out  outbox
+	gate  gate
+	drive drive
+	// queued is the bytes of payloads that wait for sessions, queueLimit how many
+	// there may be, 0 for no bound.
+	queued, queueLimit int
+
+	out outbox
 
 	epoch     time.Time
 	now       time.Time // what we were told last, for its wall clock
@@ -78,14 +83,22 @@ func (h *host) nextStamp() stamp {
 }
 
 func (h *host) newEphemeral() (*ecdh.PrivateKey, error) {
-	var key PrivateKey
-	if _, err := io.ReadFull(h.rand, key[:]); err != nil {
-		return nil, fmt.Errorf("draw ephemeral key: %w", err)
+	key, err := h.drawKey()
+	if err != nil {
+		return nil, err
 	}
 	h.dhs++
 	private := key.ecdh()
 	clear(key[:])
 	return private, nil
+}
+
+// drawKey draws an ephemeral key, of which nothing has been computed yet.
+func (h *host) drawKey() (key PrivateKey, err error) {
+	if _, err := io.ReadFull(h.rand, key[:]); err != nil {
+		return key, fmt.Errorf("draw ephemeral key: %w", err)
+	}
+	return key, nil
 }
 
 func (h *host) randomUint32() (uint32, error) {

@@ -85,9 +85,15 @@ func openOnce(dst []byte, key digest, sealed []byte, h digest) ([]byte, error) {
 	return out, nil
 }
 
-// dh is X25519. A result of zero, which a point of low order gives, is refused.
+// dh is x25519, counted.
 func (h *host) dh(private *ecdh.PrivateKey, public PublicKey) (shared digest, err error) {
 	h.dhs++
+	return x25519(private, public)
+}
+
+// x25519 multiplies a point. A result of zero, which one of low order gives, is
+// refused.
+func x25519(private *ecdh.PrivateKey, public PublicKey) (shared digest, err error) {
 	p, err := ecdh.X25519().NewPublicKey(public[:])
 	if err != nil {
 		return shared, ErrOpen

@@ -65,6 +65,24 @@ func (p *peer) initiate(now instant, fresh bool) error {
 	return nil
 }
 
+// propose is initiate if the host's drive allows it. Else a fresh attempt is held
+// until it has its turn, and another message of the same is left out.
+func (p *peer) propose(now instant, fresh bool) error {
+	switch {
+	case p.held != 0: // and that is now
+		p.held = 0
+		p.h.drive.started++
+	case p.h.drive.start(now):
+	case fresh:
+		p.held = p.h.drive.turn()
+		p.dirty = true
+		return nil
+	default:
+		return nil
+	}
+	return p.initiate(now, fresh)
+}
+
 // appendMACs completes message 1 or 2.
 func (p *peer) appendMACs(b []byte, index uint32, now instant) []byte {
 	key := mac1Key(p.key)
@@ -79,14 +97,12 @@ func (p *peer) appendMACs(b []byte, index uint32, now instant) []byte {
 	return append(b, sum[:]...)
 }
 
-// respond answers a verified initiation. The session it makes is used for
-// sending only once the initiator has sent data in it.
-func (p *peer) respond(r *request, addr [sockaddrSize]byte, now instant) error {
+// respond answers a verified initiation, for which the answer was prepared. The
+// session it makes is used for sending only once the initiator has sent data in
+// it.
+func (p *peer) respond(r *request, addr [sockaddrSize]byte, now instant) {
 	index := p.nextIndex()
-	b, k, err := p.h.appendResponse(p.h.out.space(), r, index, addr)
-	if err != nil {
-		return err
-	}
+	b, k := r.appendResponse(p.h.out.space(), index, addr)
 	p.h.out.put(p.appendMACs(b, index, now))
 	p.newest = r.stamp
 	p.store(k, now)
@@ -97,7 +113,6 @@ func (p *peer) respond(r *request, addr [sockaddrSize]byte, now instant) error {
 	}
 	p.heard(now)
 	p.handshakeSent(now)
-	return nil
 }
 
 // handleResponse completes a handshake of ours and tells the initiator that it
@@ -177,13 +192,25 @@ func (p *peer) seal(dst, payload []byte, now instant) ([]byte, error) {
 	if k, counter, ok := p.reserve(1, now, true); ok {
 		return k.Seal(dst, counter, payload), nil
 	}
-	err := p.queue.push(payload)
-	if p.pending == nil {
-		if err := p.initiate(now, true); err != nil {
+	err := p.keep(payload)
+	if p.pending == nil && now >= p.held {
+		if err := p.propose(now, true); err != nil {
 			return dst, err
 		}
 	}
 	return dst, err
+}
+
+// keep queues a payload until there is a session.
+func (p *peer) keep(payload []byte) error {
+	if p.h.queueLimit != 0 && p.h.queued+len(payload) > p.h.queueLimit {
+		return ErrQueueFull
+	}
+	if err := p.queue.push(payload); err != nil {
+		return err
+	}
+	p.h.queued += len(payload)
+	return nil
 }
 
 // reserve takes n counters of the current session.
@@ -224,6 +251,7 @@ func (p *peer) drain(now instant) {
 			return
 		}
 		p.h.out.put(k.Seal(p.h.out.space(), counter, payload))
+		p.h.queued -= len(payload)
 		p.queue.pop()
 	}
 }
@@ -239,6 +267,7 @@ func (p *peer) store(k *Keypair, now instant) {
 func (p *peer) use(k *Keypair) {
 	p.current = k
 	p.established = k.established
+	p.held = 0
 	p.sentIn, p.heardIn = false, false
 	p.dirty = true
 }
@@ -260,6 +289,7 @@ func (p *peer) forget() {
 	p.ring = [sessionSlots]*Keypair{}
 	p.current = nil
 	p.abandon()
+	p.h.queued -= p.queue.bytes
 	p.queue.clear()
 	p.clocks = clocks{dirty: true}
 }

@@ -11,6 +11,8 @@ import (
 
 const (
 	defaultMaxPeers = 1 << 17
+	// maxResponderQueued bounds the bytes that wait for sessions with all peers.
+	maxResponderQueued = 64 << 20
 	// maxHalfOpen is how many newcomers may wait in all.
 	maxHalfOpen = 1 << 12
 )
@@ -94,6 +96,8 @@ func NewResponder[A comparable](config ResponderConfig[A], now time.Time) (*Resp
 		byBase:     make(map[uint32]*Peer[A]),
 		identities: identities[A]{known: make(map[PublicKey]*identity[A])},
 	}
+	r.host.drive.interval = driveInterval
+	r.host.queueLimit = maxResponderQueued
 	err := r.host.init(config.PrivateKey, config.HandshakeLimit, config.Keepalive, config.Timers, config.Rand, now)
 	if err != nil {
 		return nil, fmt.Errorf("new responder: %w", err)
@@ -126,7 +130,7 @@ func (r *Responder[A]) HandleDatagram(b []byte, from A, now time.Time) (p *Peer[
 	at := r.at(now)
 	switch messageType(b) {
 	case typeInitiation:
-		p, err = r.handleInitiation(b, from, at)
+		p, err = r.handleInitiation(b, from, now)
 	case typeResponse:
 		p, err = r.handleResponse(b, from, at)
 	case typeCookie:
@@ -231,8 +235,10 @@ func (r *Responder[A]) accept(p *Peer[A], k *Keypair, b []byte, from A, payloadL
 }
 
 // Seal appends a data message for the peer at an origin to dst, and returns the
-// route on which to send it. Without a session it queues a copy, at most 256,
-// starts a handshake and returns dst as it is.
+// route on which to send it. Without a session it queues a copy, at most 256 and
+// 64 MiB for all peers, starts a handshake and returns dst as it is. Of
+// handshakes that it starts by itself a Responder begins at most 500 a second;
+// those of other peers are postponed.
 func (r *Responder[A]) Seal(dst []byte, to A, payload []byte, now time.Time) (out []byte, route A, err error) {
 	at := r.at(now)
 	p := r.byOrigin[to]

@@ -129,7 +129,15 @@ func (s *Session) handleInitiation(b []byte, now instant) error {
 		}
 		return ErrStaleInitiation
 	}
-	return s.peer.respond(&r, s.sealed, now)
+	key, err := s.host.drawKey()
+	if err != nil {
+		return err
+	}
+	if err := r.prepare(&key); err != nil {
+		return err
+	}
+	s.peer.respond(&r, s.sealed, now)
+	return nil
 }
 
 func (s *Session) handleResponse(b []byte, now instant) error {
