@@ -7,30 +7,35 @@ import (
 
 // addSum adds b, taken as big-endian 16-bit words, to the one's complement sum
 // s. Only the last part that is added may have an odd length. Words of 64 bits
-// serve as well, because 2^16, 2^32 and 2^48 are all 1 modulo 2^16-1.
+// serve as well, because 2^16, 2^32 and 2^48 are all 1 modulo 2^16-1, and so do
+// words with their bytes the other way round if the sum is turned round at the
+// end (RFC 1071 section 2B). Two sums at a time keep the processor busy.
 func addSum(s uint64, b []byte) uint64 {
-	var carry uint64
-	for len(b) >= 32 {
-		s, carry = bits.Add64(s, binary.BigEndian.Uint64(b), 0)
-		s, carry = bits.Add64(s, binary.BigEndian.Uint64(b[8:]), carry)
-		s, carry = bits.Add64(s, binary.BigEndian.Uint64(b[16:]), carry)
-		s, carry = bits.Add64(s, binary.BigEndian.Uint64(b[24:]), carry)
-		s, carry = bits.Add64(s, 0, carry)
-		s += carry
-		b = b[32:]
+	var t, u, ct, cu uint64
+	for len(b) >= 64 {
+		t, ct = bits.Add64(t, binary.LittleEndian.Uint64(b), ct)
+		t, ct = bits.Add64(t, binary.LittleEndian.Uint64(b[8:]), ct)
+		t, ct = bits.Add64(t, binary.LittleEndian.Uint64(b[16:]), ct)
+		t, ct = bits.Add64(t, binary.LittleEndian.Uint64(b[24:]), ct)
+		u, cu = bits.Add64(u, binary.LittleEndian.Uint64(b[32:]), cu)
+		u, cu = bits.Add64(u, binary.LittleEndian.Uint64(b[40:]), cu)
+		u, cu = bits.Add64(u, binary.LittleEndian.Uint64(b[48:]), cu)
+		u, cu = bits.Add64(u, binary.LittleEndian.Uint64(b[56:]), cu)
+		b = b[64:]
 	}
+	t, ct = bits.Add64(t, u, ct)
 	for len(b) >= 8 {
-		s, carry = bits.Add64(s, binary.BigEndian.Uint64(b), 0)
-		s += carry
+		t, ct = bits.Add64(t, binary.LittleEndian.Uint64(b), ct)
 		b = b[8:]
 	}
 	if len(b) > 0 {
 		var last [8]byte
 		copy(last[:], b)
-		s, carry = bits.Add64(s, binary.BigEndian.Uint64(last[:]), 0)
-		s += carry
+		t, ct = bits.Add64(t, binary.LittleEndian.Uint64(last[:]), ct)
 	}
-	return s
+	t = t>>32 + t&0xffffffff + ct + cu
+	s, ct = bits.Add64(s, uint64(bits.ReverseBytes16(foldSum(t))), 0)
+	return s + ct
 }
 
 // foldSum brings a sum down to 16 bits.
