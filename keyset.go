@@ -26,13 +26,22 @@ type KeySet struct {
 	logger *slog.Logger
 	keys   atomic.Pointer[map[snaptun.PublicKey]string]
 	reload chan struct{}
-	seen   []byte // content that the last poll read; owned by Run
-	taken  []byte // content that keys was made of, or that was refused; owned by Run
+	seen   []byte      // content that the last poll read; owned by Run
+	taken  []byte      // content that keys was made of, or that was refused; owned by Run
+	state  os.FileInfo // of the file that seen was read of
+	readAt time.Time   // when that was
 }
 
-// keySetPoll is how often a file of authorized keys is read. Polling follows
-// swapped links and mounted secrets, which file notifications do not.
-const keySetPoll = 500 * time.Millisecond
+const (
+	// keySetPoll is how often a file of authorized keys is looked at. Polling
+	// follows swapped links and mounted secrets, which file notifications do not.
+	keySetPoll = 500 * time.Millisecond
+	// keySetSettle is the age from which the time of a file tells whether it was
+	// written since: some file systems count in units of two seconds.
+	keySetSettle = 3 * time.Second
+	// keySetReread is how often the file is read though it looks the same.
+	keySetReread = time.Minute
+)
 
 // maxKeySetSize bounds what is read of a file of authorized keys.
 const maxKeySetSize = 16 << 20
@@ -92,6 +101,9 @@ func (s *KeySet) Run(ctx context.Context) error {
 }
 
 func (s *KeySet) poll(now bool) {
+	if !now && s.unchanged() {
+		return
+	}
 	b, err := s.read()
 	if err != nil {
 		if now || s.seen != nil {
@@ -99,6 +111,9 @@ func (s *KeySet) poll(now bool) {
 		}
 		s.seen = nil
 		return
+	}
+	if bytes.Equal(b, s.taken) {
+		b = s.taken // one of the two is enough
 	}
 	settled := s.seen != nil && bytes.Equal(b, s.seen)
 	s.seen = b
@@ -115,7 +130,19 @@ func (s *KeySet) poll(now bool) {
 	s.logger.Info("authorized keys taken", "file", s.path, "keys", len(keys))
 }
 
+// unchanged reports whether the file is the one that was read and taken, as far
+// as can be told without reading it.
+func (s *KeySet) unchanged() bool {
+	if s.seen == nil || s.state == nil || !bytes.Equal(s.seen, s.taken) || time.Since(s.readAt) >= keySetReread {
+		return false
+	}
+	info, err := os.Stat(s.path)
+	return err == nil && os.SameFile(info, s.state) && info.Size() == s.state.Size() &&
+		info.ModTime().Equal(s.state.ModTime()) && s.readAt.Sub(info.ModTime()) >= keySetSettle
+}
+
 func (s *KeySet) read() ([]byte, error) {
+	s.readAt = time.Now()
 	info, err := os.Stat(s.path)
 	if err != nil {
 		return nil, err
@@ -123,6 +150,7 @@ func (s *KeySet) read() ([]byte, error) {
 	if info.Size() > maxKeySetSize {
 		return nil, fmt.Errorf("%s: larger than %d bytes", s.path, maxKeySetSize)
 	}
+	s.state = info
 	b, err := os.ReadFile(s.path)
 	if b == nil {
 		b = []byte{}

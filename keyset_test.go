@@ -118,6 +118,59 @@ func TestKeySetFollowsItsFile(t *testing.T) {
 	check(true, true)
 }
 
+// A file that looks the same is not read again, but one that was written so
+// lately that its time would not tell is.
+func TestKeySetReadsWhatChanged(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "keys")
+	write := func(content string, age time.Duration) {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		then := time.Now().Add(-age)
+		if err := os.Chtimes(path, then, then); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(keyA.String(), time.Hour)
+	s, err := LoadKeySet(path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	reads := func() bool {
+		s.readAt = s.readAt.Add(-time.Nanosecond) // clocks may be coarse
+		before := s.readAt
+		s.poll(false)
+		return !s.readAt.Equal(before)
+	}
+	if reads() {
+		t.Error("an old file is read again")
+	}
+	write(keyB.String(), 30*time.Minute)
+	if !reads() || !reads() || reads() {
+		t.Error("a file of another time is not read twice")
+	}
+	if !s.Authorized(keyB, time.Time{}) {
+		t.Error("what was read is not in force")
+	}
+	write(keyB.String(), 0)
+	if !reads() || !reads() {
+		t.Error("a file written just now is not read again")
+	}
+	write(keyB.String(), time.Hour)
+	if !reads() || reads() {
+		t.Error("a file set back is not read once")
+	}
+	s.readAt = s.readAt.Add(-keySetReread)
+	if !reads() || reads() {
+		t.Error("an old file is not read once in a while")
+	}
+	os.Remove(path)
+	if !reads() {
+		t.Error("that the file is gone is not noticed")
+	}
+}
+
 func TestUsers(t *testing.T) {
 	u, err := parseUsers([]byte("# staff\nalice:s3cret:with colon\n\nbob: x\n"))
 	if err != nil {
