@@ -28,6 +28,7 @@ const (
 	outMulticast
 	outNeighbour
 	outLink
+	outFull
 	outResent
 	mssClamped
 	dialsRefused
@@ -65,6 +66,7 @@ var reasonNames = [reasons]string{
 	outMulticast:      "out_multicast",
 	outNeighbour:      "out_neighbour_or_router",
 	outLink:           "out_link_dropped",
+	outFull:           "out_queue_full",
 	outResent:         "out_resent_after_silence",
 	mssClamped:        "mss_clamped",
 	dialsRefused:      "dials_refused_by_icmp",

@@ -21,8 +21,8 @@ var (
 	_ stack.GSOEndpoint  = (*endpoint)(nil)
 )
 
-// WritePackets queues packets for the pump. It waits while the queue is full,
-// which slows the sender instead of losing what it sends.
+// WritePackets queues packets for the pump. It never waits, as gVisor would
+// make other flows wait with it.
 func (e *endpoint) WritePackets(list stack.PacketBufferList) (int, tcpip.Error) {
 	n := 0
 	for _, pkt := range list.AsSlice() {
@@ -33,10 +33,10 @@ func (e *endpoint) WritePackets(list stack.PacketBufferList) (int, tcpip.Error) 
 		}
 		if !e.stack.out.push(outItem{pkt: pkt.IncRef(), size: pkt.Size()}) {
 			pkt.DecRef()
-			if n == 0 {
-				return 0, &tcpip.ErrClosedForSend{}
+			if e.stack.isClosed() {
+				return n, &tcpip.ErrClosedForSend{}
 			}
-			break
+			e.stack.counters.add(outFull) // as if the link had lost it
 		}
 		n++
 	}

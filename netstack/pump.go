@@ -23,6 +23,7 @@ type pump struct {
 
 	scratch []byte   // packets of the batch, back to back
 	used    int      // bytes of scratch in use
+	lent    int      // bytes of the raw items
 	packets [][]byte // of the batch, in scratch or in a raw item
 	held    []outItem
 
@@ -34,27 +35,30 @@ func newPump(link Link, c *counters) *pump {
 	return &pump{link: link, counters: c, scratch: make([]byte, scratchSize)}
 }
 
-// run pumps until the queue is closed.
+// run pumps until the queue is closed. A batch is written when it is full, or
+// when nothing more is queued.
 func (p *pump) run(q *outbound) {
 	var items []outItem
 	for ok := true; ok; {
-		if items, ok = q.take(items); !ok {
-			return
+		// An empty batch may wait for the first packet, another one not.
+		if items, ok = q.take(items, len(p.packets) == 0); len(items) == 0 {
+			p.flush()
+			continue
 		}
 		p.mtu = 0
 		for i := range items {
 			p.add(&items[i])
 		}
-		p.flush()
 	}
 }
 
 // add puts a packet, which it takes over, into the batch.
 func (p *pump) add(i *outItem) {
 	if i.raw != nil {
-		if len(p.packets) == batchPackets {
+		if len(p.packets) == batchPackets || p.lent >= len(p.scratch) {
 			p.flush()
 		}
+		p.lent += i.size
 		p.packets = append(p.packets, i.raw.AsSlice())
 		p.held = append(p.held, *i)
 		*i = outItem{}
@@ -203,7 +207,7 @@ func (p *pump) flush() {
 		p.held[i].release()
 	}
 	clear(p.packets)
-	p.packets, p.held, p.used = p.packets[:0], p.held[:0], 0
+	p.packets, p.held, p.used, p.lent = p.packets[:0], p.held[:0], 0, 0
 }
 
 // A cursor reads the bytes of a gVisor packet one after the other.

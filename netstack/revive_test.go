@@ -201,14 +201,13 @@ func (w flightsWorld) answer(port uint16, ack uint32, flags byte) {
 
 // resent returns from which ports packets have been sent again, and how often.
 func (w flightsWorld) resent() map[uint16]int {
-	w.out.mu.Lock()
-	defer w.out.mu.Unlock()
 	m := make(map[uint16]int)
-	for i := range w.out.items {
-		m[be16(w.out.items[i].pkt.TransportHeader().Slice())]++
-		w.out.items[i].release()
+	for items, _ := w.out.take(nil, false); len(items) > 0; items, _ = w.out.take(nil, false) {
+		for i := range items {
+			m[be16(items[i].pkt.TransportHeader().Slice())]++
+			items[i].release()
+		}
 	}
-	w.out.items, w.out.bytes = nil, 0
 	return m
 }
 
