@@ -67,6 +67,7 @@ type Stack struct {
 	ports    ports
 	flows    tcpFlows
 	flights  flights
+	shares   sendShares
 	udp      udpTable
 	counters counters
 
@@ -111,6 +112,7 @@ func newStack(cfg Config, clock tcpip.Clock) (*Stack, error) {
 		Clock:              clock,
 	})
 	s.flights.init(s)
+	s.shares.init(s.ipstack.Clock(), s.exit)
 	if err := s.configure(); err != nil {
 		s.Close()
 		return nil, err

@@ -29,6 +29,8 @@ type TCPConn struct {
 
 	writeMu sync.Mutex // one writer at a time; guards source
 	source  bytes.Reader
+	sendBuf int // size of the send buffer
+	share   share
 
 	closeOnce sync.Once
 	closed    chan struct{}
@@ -46,6 +48,7 @@ func newTCPConn(s *Stack, wq *waiter.Queue, ep tcpip.Endpoint, t tuple) *TCPConn
 	wq.EventRegister(&c.inEntry)
 	wq.EventRegister(&c.outEntry)
 	ep.SocketOptions().SetDelayOption(false)
+	c.setSendBuffer(s.shares.first(t.remote().Addr()))
 	c.setUserTimeout(userTimeout)
 	c.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true})
 	return c
@@ -109,10 +112,43 @@ func (c *TCPConn) Write(b []byte) (int, error) {
 		if _, ok := err.(*tcpip.ErrWouldBlock); !ok {
 			return done, c.opError("write", c.own(errorOf(err)))
 		}
-		if err := c.wait(c.writable, timeout); err != nil {
-			return done, c.opError("write", err)
+		if c.growSendBuffer() {
+			continue
+		}
+		c.share.waiting.Store(true)
+		werr := c.wait(c.writable, timeout)
+		c.share.waiting.Store(false)
+		if werr != nil {
+			return done, c.opError("write", werr)
 		}
 	}
+}
+
+// growSendBuffer makes the send buffer, which is full, as large as is this
+// connection's share by now, and reports whether it is larger than before.
+func (c *TCPConn) growSendBuffer() bool {
+	size := c.stack.shares.filled(&c.share, c.remote.AddrPort().Addr(), c.roundTrip)
+	if d := size - c.sendBuf; -c.sendBuf/8 < d && d < c.sendBuf/8 {
+		return false
+	}
+	grows := size > c.sendBuf
+	c.setSendBuffer(size)
+	return grows
+}
+
+// setSendBuffer sets the size of the send buffer, which gVisor then leaves alone.
+func (c *TCPConn) setSendBuffer(size int) {
+	c.sendBuf = size
+	c.ep.SocketOptions().SetSendBufferSize(int64(size), true)
+}
+
+// roundTrip returns the smoothed round trip time, or zero.
+func (c *TCPConn) roundTrip() time.Duration {
+	var info tcpip.TCPInfoOption
+	if err := c.ep.GetSockOpt(&info); err != nil {
+		return 0
+	}
+	return info.RTT
 }
 
 // wait waits for an event of the endpoint.
@@ -183,6 +219,7 @@ func (c *TCPConn) Close() error {
 		c.queue.EventUnregister(&c.inEntry)
 		c.queue.EventUnregister(&c.outEntry)
 		c.ep.Close()
+		c.stack.shares.end(&c.share)
 		c.readTimeout.stop()
 		c.writeLimit.stop()
 	})

@@ -9,11 +9,10 @@ import (
 )
 
 const (
-	// Buffers grow by themselves to what fills a path of 100 ms at more than
-	// 500 Mbit/s (4 MiB, gVisor's own limit, caps one stream below that).
-	maxReceiveBuffer = 8 << 20
-	maxSendBuffer    = 6 << 20
-	defaultBuffer    = 1 << 20
+	// Receive buffers grow by themselves to what fills a path of 100 ms at more
+	// than 500 Mbit/s (4 MiB, gVisor's own limit, caps one stream below that).
+	maxReceiveBuffer     = 8 << 20
+	defaultReceiveBuffer = 1 << 20
 
 	// minRTO is long, because gVisor's retransmission timer does harm: every time
 	// it fires, what SACK told is forgotten, and with a second time, or a loss
@@ -53,8 +52,8 @@ func (s *Stack) tuneTCP() error {
 	congestion := tcpip.CongestionControlOption("cubic")
 	moderate := tcpip.TCPModerateReceiveBufferOption(true)
 	delay := tcpip.TCPDelayEnabled(false)
-	receive := tcpip.TCPReceiveBufferSizeRangeOption{Min: tcp.MinBufferSize, Default: defaultBuffer, Max: maxReceiveBuffer}
-	send := tcpip.TCPSendBufferSizeRangeOption{Min: tcp.MinBufferSize, Default: defaultBuffer, Max: maxSendBuffer}
+	receive := tcpip.TCPReceiveBufferSizeRangeOption{Min: tcp.MinBufferSize, Default: defaultReceiveBuffer, Max: maxReceiveBuffer}
+	send := tcpip.TCPSendBufferSizeRangeOption{Min: tcp.MinBufferSize, Default: firstSend, Max: maxSend}
 	rtoMin := tcpip.TCPMinRTOOption(minRTO)
 	rto := tcpip.TCPMaxRTOOption(maxRTO)
 	linger := tcpip.TCPLingerTimeoutOption(orphanTimeout)
