@@ -64,7 +64,7 @@ type attached struct {
 
 // below is what an attachment writes to at the moment.
 type below struct {
-	scion.Underlay
+	write    func(packets [][]byte) (int, error)
 	counters func() map[string]uint64
 }
 
@@ -80,6 +80,8 @@ func newAttachment(cfg NetworkConfig, key snaptun.PrivateKey, logger *slog.Logge
 // Run attaches and stays attached until ctx ends.
 func (a *attachment) Run(ctx context.Context, deliver func(packets [][]byte) error) error {
 	switch {
+	case a.cfg.Within != nil:
+		return a.runWithin(ctx, deliver)
 	case a.cfg.Direct:
 		return a.runDirect(ctx, deliver)
 	case len(a.cfg.EndhostAPIs)+len(a.cfg.Discovery) > 0:
@@ -103,7 +105,7 @@ func (a *attachment) WritePackets(packets [][]byte) (int, error) {
 	if b == nil {
 		return 0, errTunnelDown
 	}
-	return b.WritePackets(packets)
+	return b.write(packets)
 }
 
 // mtu returns the largest SCION packet that the attachment carries.
@@ -147,7 +149,7 @@ func (a *attachment) runTunnel(ctx context.Context, t snapTarget, deliver func([
 	if err != nil {
 		return err
 	}
-	a.below.Store(&below{conn, conn.Counters})
+	a.below.Store(&below{conn.WritePackets, conn.Counters})
 	defer a.below.Store(nil)
 
 	g := newGroup(ctx)
@@ -203,7 +205,10 @@ func (a *attachment) changed(t snapTarget, s tunnel.Status) {
 
 // upWord says for the log that the attachment stands.
 func (a *attachment) upWord() string {
-	if a.cfg.Direct {
+	switch {
+	case a.cfg.Within != nil:
+		return "attached within the SNAP"
+	case a.cfg.Direct:
 		return "attached to the routers"
 	}
 	return "tunnel to the SNAP up"

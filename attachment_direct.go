@@ -34,7 +34,7 @@ func (a *attachment) runDirect(ctx context.Context, deliver func(packets [][]byt
 	direct := scion.NewDirect(scion.DirectConfig{
 		Carrier: udp, IA: at.ia, Routers: at.routers, ASHosts: a.cfg.ASHosts, Logger: a.logger,
 	})
-	a.below.Store(&below{direct, direct.Counters})
+	a.below.Store(&below{direct.WritePackets, direct.Counters})
 	defer a.below.Store(nil)
 	bound := udp.LocalAddr()
 	a.notify(attached{

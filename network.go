@@ -9,9 +9,9 @@ import (
 	"github.com/snapproxy/snapproxy/tunnel/snaptun"
 )
 
-// NetworkConfig says how a role joins a SCION network, in one of three ways:
-// through a SNAP that is named, through one that an endhost API names, or
-// directly through the routers of an AS.
+// NetworkConfig says how a role joins a SCION network, in one of four ways:
+// through a SNAP that is named, through one that an endhost API names, directly
+// through the routers of an AS, or inside a SNAP of the same process.
 type NetworkConfig struct {
 	// SNAP is the HOST:PORT of the SNAP to attach to, SNAPKey its public key,
 	// and IA the ISD-AS it belongs to. With EndhostAPIs only IA may be set: it
@@ -43,8 +43,13 @@ type NetworkConfig struct {
 	// router between. If nil, none.
 	ASHosts []netip.Prefix
 
+	// Within is a SNAP of this process, of which the role becomes a host without a
+	// tunnel, the only one at a time. It should run until the role has ended, to
+	// carry its goodbyes.
+	Within *SNAP
+
 	// Bind is the local UDP address; without a NAT before the SNAP, or with
-	// Direct, its port is the role's SCION port. If zero, any address and port.
+	// Within or Direct, its port is the role's SCION port. If zero, any address and port.
 	Bind netip.AddrPort
 
 	// PathPolicy chooses among paths. If nil, the shortest is taken.

@@ -57,6 +57,8 @@ type SNAP struct {
 	listener *tunnel.Listener[netip.AddrPort]
 	network  *snapNetwork // nil: the SNAP stands alone
 	counters snapCounters
+	resident atomic.Pointer[resident] // nil: there is none
+	ended    chan struct{}            // closed when Run ends
 }
 
 // snapCounters counts what the SNAP does not forward.
@@ -67,7 +69,7 @@ type snapCounters struct {
 
 // NewSNAP binds the SNAP's socket. Run must be called, which closes it.
 func NewSNAP(cfg SNAPConfig) (*SNAP, error) {
-	s := &SNAP{cfg: cfg, logger: orDiscard(cfg.Logger)}
+	s := &SNAP{cfg: cfg, logger: orDiscard(cfg.Logger), ended: make(chan struct{})}
 	if s.cfg.HandshakeLimit == 0 {
 		s.cfg.HandshakeLimit = defaultHandshakeLimit()
 	}
@@ -128,6 +130,7 @@ func (s *SNAP) PublicKey() snaptun.PublicKey { return s.cfg.PrivateKey.PublicKey
 // Run forwards packets until ctx ends, then says goodbye to the tunnels and
 // closes the socket.
 func (s *SNAP) Run(ctx context.Context) error {
+	defer close(s.ended)
 	defer s.udp.Close()
 	s.logger.Info("SNAP listening", "address", s.Addr(), "isd_as", s.cfg.IA, "public_key", s.PublicKey())
 	f := &forwarder{snap: s}

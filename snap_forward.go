@@ -10,7 +10,8 @@ import (
 // A forwarder holds the slices of one batch out of tunnels. It belongs to the
 // goroutine that receives.
 type forwarder struct {
-	snap *SNAP
+	snap     *SNAP
+	resident *resident // whose packets these are; nil: they came out of tunnels
 
 	// The tunnel that the packet at hand came out of, and its SCION address.
 	origin netip.AddrPort
@@ -27,6 +28,10 @@ type forwarder struct {
 	packets [][]byte
 	errs    []byte // SCMP errors
 
+	// What goes to the resident of the SNAP.
+	house *resident // nil: there is none
+	home  [][]byte
+
 	// What goes to the network, in runs from the same port.
 	runs       []snapRun
 	outTo      []netip.AddrPort
@@ -42,9 +47,7 @@ type snapRun struct {
 // forward takes a batch of packets out of tunnels and puts those that pass
 // into the tunnels that their destinations name, or sends them on their paths.
 func (f *forwarder) forward(from []*snaptun.Peer[netip.AddrPort], packets [][]byte) error {
-	f.to, f.packets, f.errs = f.to[:0], f.packets[:0], f.errs[:0]
-	f.runs, f.outTo, f.outPackets = f.runs[:0], f.outTo[:0], f.outPackets[:0]
-	f.asked, f.found, f.port = netip.AddrPort{}, nil, nil
+	f.begin()
 	for i, b := range packets {
 		if origin := from[i].Origin(); i == 0 || origin != f.origin {
 			f.enter(origin)
@@ -55,18 +58,42 @@ func (f *forwarder) forward(from []*snaptun.Peer[netip.AddrPort], packets [][]by
 		}
 		f.route(b)
 	}
+	_, err := f.flush()
+	return err
+}
+
+// begin begins a batch.
+func (f *forwarder) begin() {
+	f.to, f.packets, f.errs = f.to[:0], f.packets[:0], f.errs[:0]
+	f.runs, f.outTo, f.outPackets = f.runs[:0], f.outTo[:0], f.outPackets[:0]
+	f.asked, f.found, f.port = netip.AddrPort{}, nil, nil
+	f.house, f.home = f.snap.resident.Load(), f.home[:0]
+}
+
+// flush sends what came of the batch. It returns how many packets got away to
+// tunnels and to the network.
+func (f *forwarder) flush() (n int, err error) {
 	begin := 0
 	for _, r := range f.runs {
 		end := begin + r.n
-		f.snap.network.send(r.port, f.outTo[begin:end], f.outPackets[begin:end])
+		n += f.snap.network.send(r.port, f.outTo[begin:end], f.outPackets[begin:end])
 		begin = end
 	}
 	if len(f.packets) > 0 {
-		if _, err := f.snap.listener.WritePackets(f.to, f.packets); err != nil {
-			return err
+		sent, err := f.snap.listener.WritePackets(f.to, f.packets)
+		n += sent
+		if err != nil {
+			return n, err
 		}
 	}
-	return nil
+	switch {
+	case len(f.home) == 0:
+	case f.resident != nil: // it may be in a call
+		f.resident.takeLater(f.home)
+	default:
+		f.house.take(f.home)
+	}
+	return n, nil
 }
 
 // enter turns to the packets of a tunnel.
@@ -77,6 +104,8 @@ func (f *forwarder) enter(origin netip.AddrPort) {
 		if f.port = n.ports.of(origin); f.port != nil {
 			f.self = f.port.addr
 		}
+	} else if f.house != nil && origin == f.house.port.addr {
+		f.self = netip.AddrPort{}
 	}
 }
 
@@ -134,6 +163,10 @@ func (f *forwarder) within(p scion.Packet) {
 	to := netip.AddrPortFrom(p.DstHost(), number)
 	if err != nil || to == s.Addr() {
 		s.counters.undeliverable.Add(1)
+		return
+	}
+	if f.house != nil && to == f.house.port.addr {
+		f.home = append(f.home, p.Bytes())
 		return
 	}
 	if origin, ok := f.tunnel(to); ok {
@@ -225,6 +258,10 @@ func (f *forwarder) refuse(b []byte, typ, code uint8, info uint32) {
 		return
 	}
 	f.errs = errs
+	if f.resident != nil {
+		f.home = append(f.home, errs[start:len(errs):len(errs)])
+		return
+	}
 	f.to = append(f.to, f.origin)
 	f.packets = append(f.packets, errs[start:len(errs):len(errs)])
 }

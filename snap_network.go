@@ -157,7 +157,7 @@ func (n *snapNetwork) answerEcho(ctx context.Context) {
 	}
 }
 
-// serve puts what arrives on the port of a tunnel into it.
+// serve puts what arrives on the port of a tunnel or of the resident into it.
 func (n *snapNetwork) serve(ctx context.Context, p *snapPort) error {
 	return p.udp.Run(ctx, func(from []netip.AddrPort, packets [][]byte) error {
 		batch := n.batches.Get().(*snapBatch)
@@ -176,6 +176,10 @@ func (n *snapNetwork) serve(ctx context.Context, p *snapPort) error {
 			return nil
 		}
 		n.in.Add(uint64(len(batch.packets)))
+		if p.resident != nil {
+			p.resident.take(batch.packets)
+			return nil
+		}
 		_, err := n.snap.listener.WritePackets(batch.to, batch.packets)
 		return err
 	})
@@ -227,9 +231,10 @@ func (n *snapNetwork) changed(ev tunnel.PeerEvent[netip.AddrPort]) {
 
 // send sends packets from the port of a tunnel. What a port that was closed
 // meanwhile cannot send is lost.
-func (n *snapNetwork) send(p *snapPort, to []netip.AddrPort, packets [][]byte) {
-	sent, _ := p.udp.WritePackets(to, packets)
+func (n *snapNetwork) send(p *snapPort, to []netip.AddrPort, packets [][]byte) (sent int) {
+	sent, _ = p.udp.WritePackets(to, packets)
 	n.out.Add(uint64(sent))
+	return sent
 }
 
 func (n *snapNetwork) addCounters(c map[string]uint64) {

@@ -40,6 +40,8 @@ type snapPort struct {
 	origin netip.AddrPort // of the tunnel
 	addr   netip.AddrPort // assigned to it
 	udp    *tunnel.UDP
+	// resident is who has the port, if that is no tunnel.
+	resident *resident
 	// confirmed is set while a tunnel is known to stand.
 	confirmed atomic.Bool
 

@@ -88,13 +88,13 @@ func (o *demoOptions) open(logger *slog.Logger) (*demo, error) {
 	loopback := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 0)
 	d.snap, err = snapproxy.NewSNAP(snapproxy.SNAPConfig{
 		IA: ia, Listen: loopback, PrivateKey: snapKey,
-		Authorize: only(exitKey.PublicKey(), clientKey.PublicKey()), Logger: logger.With("role", "snap"),
+		Authorize: only(clientKey.PublicKey()), Logger: logger.With("role", "snap"),
 	})
 	if err != nil {
 		return nil, err
 	}
 	d.exit, err = snapproxy.NewExit(snapproxy.ExitConfig{
-		NetworkConfig: snapproxy.NetworkConfig{SNAP: d.snap.Addr().String(), SNAPKey: d.snap.PublicKey(), IA: ia, Bind: loopback},
+		NetworkConfig: snapproxy.NetworkConfig{Within: d.snap},
 		PrivateKey:    exitKey, Authorize: only(clientKey.PublicKey()), Allow: o.allow, Page: http.HandlerFunc(demoPage),
 		Logger: logger.With("role", "exit"),
 	})
@@ -135,7 +135,7 @@ func (d *demo) silent() string {
 }
 
 func (d *demo) run(ctx context.Context) error {
-	return together(ctx, d.snap.Run, d.exit.Run, d.runClient)
+	return stacked(d.snap.Run, stacked(d.exit.Run, d.runClient))(ctx)
 }
 
 func (d *demo) runClient(ctx context.Context) error {

@@ -216,7 +216,7 @@ func TestEveryConfigFieldIsReached(t *testing.T) {
 		t.Fatal(err)
 	}
 	allSet(t, exit.config(network, server, key, authorize, logger), "Resolver", "Page")
-	allSet(t, cfg.NetworkConfig, "EndhostAPIs", "Discovery", "Token", "SNAPHosts", "APIProxy", "Direct", "Topology", "ASHosts")
+	allSet(t, cfg.NetworkConfig, "EndhostAPIs", "Discovery", "Token", "SNAPHosts", "APIProxy", "Direct", "Topology", "ASHosts", "Within")
 }
 
 // notNamed are the flags that do not go together with --snap.

@@ -184,22 +184,3 @@ func TestAdvertised(t *testing.T) {
 		}
 	}
 }
-
-func TestBeside(t *testing.T) {
-	for _, tt := range []struct{ snap, bind, want string }{
-		{"192.0.2.1:30041", "", "192.0.2.1:30041"},
-		{"0.0.0.0:30041", "", "127.0.0.1:30041"},
-		{"0.0.0.0:30041", "192.0.2.7:31000", "192.0.2.7:30041"},
-		{"0.0.0.0:30041", "0.0.0.0:31000", "127.0.0.1:30041"},
-		{"0.0.0.0:30041", "[2001:db8::1]:31000", "127.0.0.1:30041"},
-		{"[::]:30041", "[2001:db8::1]:31000", "[2001:db8::1]:30041"},
-	} {
-		var bind netip.AddrPort
-		if tt.bind != "" {
-			bind = netip.MustParseAddrPort(tt.bind)
-		}
-		if got := beside(netip.MustParseAddrPort(tt.snap), bind); got.String() != tt.want {
-			t.Errorf("SNAP on %s, exit on %s: %s, want %s", tt.snap, tt.bind, got, tt.want)
-		}
-	}
-}

@@ -172,3 +172,33 @@ func TestOutcome(t *testing.T) {
 		}
 	}
 }
+
+// What is below ends after what stands on it, and takes it along if it breaks.
+func TestStackedEndsFromAbove(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		var upperEnded, lowerEnded time.Duration
+		begin := time.Now()
+		lower := func(ctx context.Context) error { <-ctx.Done(); lowerEnded = time.Since(begin); return nil }
+		upper := func(ctx context.Context) error {
+			<-ctx.Done()
+			time.Sleep(time.Second) // says goodbye
+			upperEnded = time.Since(begin)
+			return nil
+		}
+		time.AfterFunc(time.Minute, cancel)
+		if err := stacked(lower, upper)(ctx); err != nil {
+			t.Error(err)
+		}
+		if want := time.Minute + time.Second; upperEnded != want || lowerEnded != want {
+			t.Errorf("the upper ends after %v, the lower after %v, want %v", upperEnded, lowerEnded, want)
+		}
+		broken := errors.New("broken")
+		if err := stacked(func(context.Context) error { return broken }, upper)(t.Context()); err != broken {
+			t.Errorf("the lower breaks: %v", err)
+		}
+		if err := stacked(lower, func(context.Context) error { return broken })(t.Context()); err != broken {
+			t.Errorf("the upper breaks: %v", err)
+		}
+	})
+}

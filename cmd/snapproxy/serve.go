@@ -2,13 +2,10 @@ package main
 
 import (
 	"context"
-	"net/netip"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/snapproxy/snapproxy"
-	"github.com/snapproxy/snapproxy/tunnel/snaptun"
 )
 
 func newServe() *cobra.Command {
@@ -37,19 +34,16 @@ for others. Both have the key of --key, and both admit the authorized keys.`,
 			if err != nil {
 				return err
 			}
-			own := key.PublicKey()
-			attaches := func(k snaptun.PublicKey, now time.Time) bool { return k == own || keys.Authorized(k, now) }
-			s, err := snap.open(snap.config(server, key, attaches, logger.With("role", "snap")), logger)
+			s, err := snap.open(snap.config(server, key, keys.Authorized, logger.With("role", "snap")), logger)
 			if err != nil {
 				return err
 			}
-			near := snapproxy.NetworkConfig{SNAP: beside(s.Addr(), exit.bind).String(), SNAPKey: own, IA: snap.ia}
-			e, err := snapproxy.NewExit(exit.config(near, server, key, keys.Authorized, logger.With("role", "exit")))
+			e, err := snapproxy.NewExit(exit.config(snapproxy.NetworkConfig{Within: s}, server, key, keys.Authorized, logger.With("role", "exit")))
 			if err != nil {
 				return err
 			}
 			return life.serve(cmd, role{
-				run:    func(ctx context.Context) error { return together(ctx, s.Run, runExit(e), keys.Run) },
+				run:    func(ctx context.Context) error { return together(ctx, stacked(s.Run, runExit(e)), keys.Run) },
 				ready:  e.Ready(),
 				line:   func() string { return snap.line(s) + " " + exitLine(e) },
 				silent: e.Silent,
@@ -64,11 +58,17 @@ for others. Both have the key of --key, and both admit the authorized keys.`,
 	return cmd
 }
 
-// beside is where an exit bound to bind reaches a SNAP of the same process.
-func beside(snap, bind netip.AddrPort) netip.AddrPort {
-	wildcard := snap.Addr().IsUnspecified()
-	if wildcard && bind.IsValid() && !bind.Addr().IsUnspecified() && bind.Addr().Is4() == snap.Addr().Is4() {
-		return netip.AddrPortFrom(bind.Addr(), snap.Port())
+// stacked runs lower and, on it, upper. Lower ends after upper, whose goodbyes
+// it carries.
+func stacked(lower, upper func(ctx context.Context) error) func(ctx context.Context) error {
+	return func(ctx context.Context) error {
+		below, end := context.WithCancel(context.WithoutCancel(ctx))
+		defer end()
+		return together(ctx,
+			func(context.Context) error { return lower(below) },
+			func(ctx context.Context) error {
+				defer end()
+				return upper(ctx)
+			})
 	}
-	return reachable(snap)
 }
