@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/pprof"
+	"strings"
 	"syscall"
 	"time"
 
@@ -115,7 +116,9 @@ func startRole(ctx context.Context, cfg roleConfig, ended chan error) (say roleR
 		}
 		go func() { ended <- snap.Run(ctx) }()
 		say.SNAP, count = snap.Addr(), snap.Counters
-		network.SNAP, network.SNAPKey = snap.Addr().String(), snap.PublicKey()
+		if cfg.Role == "serve" {
+			network = snapproxy.NetworkConfig{Within: snap}
+		}
 	}
 	if cfg.Role == "exit" || cfg.Role == "serve" {
 		exit, err := snapproxy.NewExit(snapproxy.ExitConfig{NetworkConfig: network, PrivateKey: key, Authorize: all,
@@ -154,9 +157,19 @@ func startRole(ctx context.Context, cfg roleConfig, ended chan error) (say roleR
 	return say, count, nil
 }
 
-// newProfiled starts SNAP, exit and client, each with a profile in dir that is
-// written when it ends.
-func newProfiled(b *bench, dir, prefix string, between impairment) (s *system, err error) {
+// profiled are the systems that are profiled: SNAP and exit as processes of their
+// own, or as one.
+var profiled = []struct {
+	name  string
+	roles []string
+}{
+	{"", []string{"client", "snap", "exit"}},
+	{"serve-", []string{"client", "serve"}},
+}
+
+// newProfiled starts SNAP and exit, in one process or two, and a client, each
+// with a profile in dir that is written when it ends.
+func newProfiled(b *bench, dir, prefix string, within bool) (s *system, err error) {
 	s = &system{name: "profiled", target: loopback}
 	defer s.closeIf(&err)
 	var keys [3]snaptun.PrivateKey
@@ -174,19 +187,23 @@ func newProfiled(b *bench, dir, prefix string, between impairment) (s *system, e
 			Counters: filepath.Join(dir, prefix+role+".json")}
 	}
 	var snap, exit, client roleReady
-	if err := s.startPart("snap", "role", config("snap", keys[0]), &snap); err != nil {
-		return nil, err
+	if within {
+		if err := s.startPart("serve", "role", config("serve", keys[0]), &snap); err != nil {
+			return nil, err
+		}
+		exit, public[1] = snap, public[0]
+	} else {
+		if err := s.startPart("snap", "role", config("snap", keys[0]), &snap); err != nil {
+			return nil, err
+		}
+		cfg := config("exit", keys[1])
+		cfg.SNAP = snap.SNAP
+		if err := s.startPart("exit", "role", cfg, &exit); err != nil {
+			return nil, err
+		}
 	}
-	cfg := config("exit", keys[1])
-	cfg.SNAP = snap.SNAP
-	if err := s.startPart("exit", "role", cfg, &exit); err != nil {
-		return nil, err
-	}
-	cfg = config("client", keys[2])
-	cfg.Exit = exit.Exit
-	if cfg.SNAP, err = s.impair(between, snap.SNAP); err != nil {
-		return nil, err
-	}
+	cfg := config("client", keys[2])
+	cfg.SNAP, cfg.Exit = snap.SNAP, exit.Exit
 	if err := s.startPart("client", "role", cfg, &client); err != nil {
 		return nil, err
 	}
@@ -213,22 +230,26 @@ func (b *bench) profile(dir string) error {
 			return err
 		}},
 	} {
-		s, err := newProfiled(b, dir, load.name+"-", impairment{})
-		if err != nil {
-			return err
-		}
-		err = load.run(s)
-		s.close()
-		if err != nil {
-			return err
-		}
-		for _, role := range []string{"client", "snap", "exit"} {
-			file := filepath.Join(dir, load.name+"-"+role+".cpu")
-			out, err := exec.CommandContext(b.ctx, "go", "tool", "pprof", "-top", "-nodecount", "25", file).Output()
+		for _, p := range profiled {
+			prefix := p.name + load.name + "-"
+			fmt.Printf("\n%s\n", strings.TrimSuffix(prefix, "-"))
+			s, err := newProfiled(b, dir, prefix, p.name != "")
 			if err != nil {
-				return fmt.Errorf("go tool pprof %s: %w", file, err)
+				return err
 			}
-			fmt.Printf("\n%s\n%s", file, out)
+			err = load.run(s)
+			s.close()
+			if err != nil {
+				return err
+			}
+			for _, role := range p.roles {
+				file := filepath.Join(dir, prefix+role+".cpu")
+				out, err := exec.CommandContext(b.ctx, "go", "tool", "pprof", "-top", "-nodecount", "25", file).Output()
+				if err != nil {
+					return fmt.Errorf("go tool pprof %s: %w", file, err)
+				}
+				fmt.Printf("\n%s\n%s", file, out)
+			}
 		}
 	}
 	return nil
