@@ -13,9 +13,11 @@ const (
 	// minSend is the least send buffer: about the ten packets with which any TCP
 	// may begin.
 	minSend = 16 << 10
-	// firstSend is what a connection may have before its send buffer has been full
-	// for the first time.
-	firstSend = 64 << 10
+	// firstSend is the send buffer of a new connection. Each time that it was full
+	// and something of it has been acknowledged it may grow sendGrowth times,
+	// which is ahead of what slow start makes of the congestion window.
+	firstSend  = 32 << 10
+	sendGrowth = 4
 	// maxSend fills a path of 100 ms at 500 Mbit/s.
 	maxSend = 6 << 20
 
@@ -99,9 +101,9 @@ func (s *sendShares) first(remote netip.Addr) int {
 }
 
 // filled notes that the connection of sh to remote has filled its send buffer,
-// and returns the size that it may have. rtt is called now and then, and tells
-// the round trip time, or zero.
-func (s *sendShares) filled(sh *share, remote netip.Addr, rtt func() time.Duration) int {
+// and returns the size that it may have, at most most. rtt is called now and
+// then, and tells the round trip time, or zero.
+func (s *sendShares) filled(sh *share, remote netip.Addr, most int, rtt func() time.Duration) int {
 	now := s.clock.NowMonotonic()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -123,7 +125,7 @@ func (s *sendShares) filled(sh *share, remote netip.Addr, rtt func() time.Durati
 			return minSend // it was closed meanwhile
 		}
 	}
-	sh.limit = s.part(p, 0)
+	sh.limit = min(s.part(p, 0), most)
 	return sh.limit
 }
 

@@ -26,7 +26,7 @@ func newSharing(exit bool) *sharing {
 // the last.
 func (s *sharing) fill(remote netip.Addr, all ...*share) (size int) {
 	for _, sh := range all {
-		size = s.filled(sh, remote, func() time.Duration { return s.rtt })
+		size = s.filled(sh, remote, maxSend, func() time.Duration { return s.rtt })
 	}
 	return size
 }

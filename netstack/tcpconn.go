@@ -29,7 +29,8 @@ type TCPConn struct {
 
 	writeMu sync.Mutex // one writer at a time; guards source
 	source  bytes.Reader
-	sendBuf int // size of the send buffer
+	sendBuf int  // size of the send buffer
+	waited  bool // for room in it, since it last grew
 	share   share
 
 	closeOnce sync.Once
@@ -121,13 +122,19 @@ func (c *TCPConn) Write(b []byte) (int, error) {
 		if werr != nil {
 			return done, c.opError("write", werr)
 		}
+		c.waited = true
 	}
 }
 
 // growSendBuffer makes the send buffer, which is full, as large as is this
 // connection's share by now, and reports whether it is larger than before.
 func (c *TCPConn) growSendBuffer() bool {
-	size := c.stack.shares.filled(&c.share, c.remote.AddrPort().Addr(), c.roundTrip)
+	most := c.sendBuf
+	if c.waited {
+		most *= sendGrowth
+	}
+	c.waited = false
+	size := c.stack.shares.filled(&c.share, c.remote.AddrPort().Addr(), most, c.roundTrip)
 	if d := size - c.sendBuf; -c.sendBuf/8 < d && d < c.sendBuf/8 {
 		return false
 	}
