@@ -18,8 +18,9 @@ const (
 	// which is ahead of what slow start makes of the congestion window.
 	firstSend  = 32 << 10
 	sendGrowth = 4
-	// maxSend fills a path of 100 ms at 500 Mbit/s.
-	maxSend = 6 << 20
+	// maxSend fills a path of 100 ms at 500 Mbit/s and more: gVisor wakes who writes
+	// when half of it is free.
+	maxSend = 12 << 20
 
 	// pathSend is shared by all that send to one peer, and so is what sendRate
 	// bytes a second make in the time of a round trip. On the way are buffers of

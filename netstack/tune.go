@@ -10,8 +10,9 @@ import (
 
 const (
 	// Receive buffers grow by themselves to what fills a path of 100 ms at more
-	// than 500 Mbit/s (4 MiB, gVisor's own limit, caps one stream below that).
-	maxReceiveBuffer     = 8 << 20
+	// than 500 Mbit/s: half of a buffer is window. (4 MiB, gVisor's own limit, caps
+	// one stream below that.)
+	maxReceiveBuffer     = 16 << 20
 	defaultReceiveBuffer = 1 << 20
 
 	// minRTO is long, because gVisor's retransmission timer does harm: every time
