@@ -23,16 +23,20 @@ type exitLink struct {
 	spoofed  atomic.Uint64 // packets whose source is not their sender's
 	unknown  atomic.Uint64 // packets to an inner address that nobody has
 
-	// routes is read for each packet of both directions and written when an
-	// inner address appears or moves.
+	// routes is read for each run of packets of both directions and written when
+	// an inner address appears or moves.
 	mu     sync.RWMutex
 	routes map[netip.Addr]*snaptun.Peer[scion.Addr]
 	owned  map[snaptun.PublicKey]int // inner addresses in routes, by key
 
-	passed  [][]byte // of the batch; belongs to the receiving goroutine
-	to      sync.Pool
-	prefix  netip.Prefix // of the peer of the packet before
-	prefixP *snaptun.Peer[scion.Addr]
+	to sync.Pool // of *outBatch
+
+	// What follows belongs to the receiving goroutine.
+	passed  [][]byte // of the batch
+	prefix  netip.Prefix
+	prefixP *snaptun.Peer[scion.Addr] // whose that is
+	src     netip.Addr                // that passed before in the batch
+	srcP    *snaptun.Peer[scion.Addr] // behind which it is; nil: none passed yet
 }
 
 var _ netstack.Link = (*exitLink)(nil)
@@ -56,7 +60,7 @@ type outBatch struct {
 // sent from it.
 func (l *exitLink) Run(ctx context.Context, deliver func(packets [][]byte) error) error {
 	return l.listener.Run(ctx, func(from []*snaptun.Peer[scion.Addr], packets [][]byte) error {
-		l.passed = l.passed[:0]
+		l.passed, l.srcP = l.passed[:0], nil
 		for i, b := range packets {
 			if l.learn(from[i], b) {
 				l.passed = append(l.passed, b)
@@ -78,16 +82,22 @@ func (l *exitLink) learn(p *snaptun.Peer[scion.Addr], b []byte) bool {
 	if !ok {
 		return false
 	}
+	if l.srcP == p && l.src == src {
+		return true
+	}
 	if l.prefixP != p {
 		l.prefix, l.prefixP = innerPrefix(p.Key()), p
 	}
-	if !l.prefix.Contains(src) || src == l.prefix.Addr() {
+	if !l.prefix.Contains(src) || src == l.prefix.Addr() || !l.enter(src, p) {
 		return false
 	}
-	l.mu.RLock()
-	known := l.routes[src]
-	l.mu.RUnlock()
-	if known == p {
+	l.src, l.srcP = src, p
+	return true
+}
+
+// enter notes that an inner address is behind p, unless its key has too many.
+func (l *exitLink) enter(src netip.Addr, p *snaptun.Peer[scion.Addr]) bool {
+	if l.lookup(src) == p {
 		return true
 	}
 	l.mu.Lock()
@@ -127,12 +137,16 @@ func (l *exitLink) WritePackets(packets [][]byte) (int, error) {
 	out := l.to.Get().(*outBatch)
 	defer l.to.Put(out)
 	out.to, out.packets = out.to[:0], out.packets[:0]
+	var p *snaptun.Peer[scion.Addr]
+	var of netip.Addr // whose p is
 	for _, b := range packets {
 		dst, ok := ipv6Addr(b, 24)
 		if !ok {
 			continue
 		}
-		p := l.lookup(dst)
+		if dst != of {
+			p, of = l.lookup(dst), dst
+		}
 		if p == nil {
 			l.unknown.Add(1)
 			continue

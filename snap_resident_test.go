@@ -28,8 +28,10 @@ type lodger struct {
 func lodge(t *testing.T, s *SNAP, each func(l *lodger, b []byte)) *lodger {
 	t.Helper()
 	l := &lodger{got: make(chan []byte, 64)}
+	begun := make(chan struct{})
 	var err error
 	l.resident, err = s.house(netip.AddrPort{}, func(packets [][]byte) error {
+		<-begun
 		for _, b := range packets {
 			l.got <- bytes.Clone(b)
 			if each != nil {
@@ -42,6 +44,7 @@ func lodge(t *testing.T, s *SNAP, each func(l *lodger, b []byte)) *lodger {
 		t.Fatal(err)
 	}
 	l.addr = scion.Addr{IA: s.IA(), Host: l.port.addr.Addr(), Port: l.port.addr.Port()}
+	close(begun)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
