@@ -22,6 +22,10 @@ const (
 	// sourceHandshakes a second and source are admitted under load.
 	sourceHandshakes = 20
 	maxSources       = 1 << 13
+	// maxReplies cookie replies a second cost a fifteenth of a core; who floods
+	// from one address uses up maxRepliesEach of them.
+	maxReplies     = 1 << 14
+	maxRepliesEach = maxReplies / 16
 )
 
 // A gate judges handshake messages before anything expensive is done with them:
@@ -38,6 +42,8 @@ type gate struct {
 	count    int     // handshake messages in it
 	replies  uint64  // cookie replies ever
 	sources  map[[macSize]byte]int
+	replied  map[[macSize]byte]int // cookie replies in it by address
+	quota    int                   // how many there may be yet
 	macSpace [blake2s.Size]byte
 }
 
@@ -62,6 +68,7 @@ func (g *gate) init(public PublicKey, limit int, random io.Reader) error {
 	g.nonce, _ = blake2s.New256(nonceKey[:])
 	g.seal = newCookieAEAD(public)
 	g.limit = limit
+	g.quota = maxReplies
 	return nil
 }
 
@@ -97,6 +104,8 @@ func (g *gate) crowded(now instant) bool {
 		g.began = now
 		g.count = 0
 		clear(g.sources)
+		clear(g.replied)
+		g.quota = maxReplies
 	}
 	g.count++
 	return g.count > g.limit
@@ -131,11 +140,33 @@ func (g *gate) provesAddress(b, addr []byte, now instant) bool {
 	return false
 }
 
+// name is what stands for an address in a map; nobody can choose it.
+func (g *gate) name(addr []byte) [macSize]byte {
+	g.bake.Reset()
+	g.bake.Write(addr)
+	return [macSize]byte(g.bake.Sum(g.macSpace[:0]))
+}
+
+// mayReply takes a cookie reply to addr from what may be sent in this period.
+func (g *gate) mayReply(addr []byte) bool {
+	if g.quota == 0 {
+		return false
+	}
+	id := g.name(addr)
+	if g.replied[id] >= maxRepliesEach {
+		return false
+	}
+	if g.replied == nil {
+		g.replied = make(map[[macSize]byte]int)
+	}
+	g.replied[id]++
+	g.quota--
+	return true
+}
+
 // spend takes one handshake from the budget of a source that proved its address.
 func (g *gate) spend(source []byte) bool {
-	g.bake.Reset()
-	g.bake.Write(source)
-	id := [macSize]byte(g.bake.Sum(g.macSpace[:0]))
+	id := g.name(source)
 	n, known := g.sources[id]
 	if n >= sourceHandshakes || !known && len(g.sources) >= maxSources {
 		return false
@@ -184,7 +215,8 @@ func openCookie(b []byte, aead cipher.AEAD, mac1 []byte) (cookie [macSize]byte, 
 }
 
 // admit judges an initiation or response that came from addr, to be charged to
-// source. Under load it puts a cookie reply into the outbox.
+// source. Under load it puts a cookie reply into the outbox, unless there were
+// too many of them.
 func (h *host) admit(b, addr, source []byte, now instant) error {
 	if h.gate.provesAddress(b, addr, now) {
 		if !h.gate.spend(source) {
@@ -192,6 +224,8 @@ func (h *host) admit(b, addr, source []byte, now instant) error {
 		}
 		return nil
 	}
-	h.out.put(h.gate.appendCookieReply(h.out.space(), b, addr, now))
+	if h.gate.mayReply(addr) {
+		h.out.put(h.gate.appendCookieReply(h.out.space(), b, addr, now))
+	}
 	return ErrUnderLoad
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 )
@@ -117,6 +118,39 @@ func TestLoadEndsByItself(t *testing.T) {
 	f.connect(s, addr(2))
 	if s.peer.cookieAt != 0 {
 		t.Error("the client needed a cookie")
+	}
+}
+
+// Who floods from one address does not use up the cookie replies of others, and
+// all together do not get more than there is time for.
+func TestCookieRepliesAreBounded(t *testing.T) {
+	f := newField(t, limited(1))
+	b := f.initiation(f.client(1))
+	f.hand(slices.Clone(b), addr(0))
+	replies := func(from uint16, n int) (got int) {
+		for range n {
+			out, _, err := f.hand(slices.Clone(b), addr(from))
+			if !errors.Is(err, ErrUnderLoad) {
+				t.Fatal(err)
+			}
+			got += len(out)
+		}
+		return got
+	}
+	if got := replies(1, maxRepliesEach+100); got != maxRepliesEach {
+		t.Errorf("%d replies to one address, want %d", got, maxRepliesEach)
+	}
+	if got := replies(2, 1); got != 1 {
+		t.Errorf("%d replies to another, want 1", got)
+	}
+	f.r.host.gate.quota = 1
+	if got := replies(3, 2); got != 1 {
+		t.Errorf("%d replies where there is time for one", got)
+	}
+	f.now = f.now.Add(time.Second)
+	f.hand(slices.Clone(b), addr(0))
+	if got := replies(1, 1); got != 1 {
+		t.Errorf("%d replies in the next period, want 1", got)
 	}
 }
 
