@@ -44,6 +44,7 @@ func acceptAll(ctx context.Context, ln net.Listener, logger *slog.Logger, serve 
 		wg.Add(1)
 		go func() {
 			defer wg.Done()
+			growStack()
 			serve(conn)
 		}()
 	}

@@ -3,6 +3,7 @@ package snapproxy
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"net/netip"
 	"sync/atomic"
@@ -30,6 +31,7 @@ const (
 // tcp serves one TCP flow: the target is dialled first, so that the client
 // learns of a refusal as one.
 func (e *Exit) tcp(f *netstack.TCPFlow) {
+	growStack()
 	ctx := e.group.ctx
 	key, _ := f.Source().Addr().Prefix(innerPrefixBits)
 	if !e.limits.takeUser(key.String()) {
@@ -47,8 +49,10 @@ func (e *Exit) tcp(f *netstack.TCPFlow) {
 	sent, received, err := w.serve(ctx, func(ctx context.Context, _ string) (net.Conn, error) {
 		return e.dial(ctx, target)
 	})
-	e.logger.Debug("flow ended", "client", f.Source(), "target", target, "sent", sent, "received", received,
-		"duration", time.Since(begin), "error", err)
+	if e.logger.Enabled(ctx, slog.LevelDebug) {
+		e.logger.Debug("flow ended", "client", f.Source(), "target", target, "sent", sent, "received", received,
+			"duration", time.Since(begin), "error", err)
+	}
 }
 
 // dial connects to a target that policy admits.
@@ -59,7 +63,9 @@ func (e *Exit) dial(ctx context.Context, target netip.AddrPort) (net.Conn, error
 	if target.Port() == 0 {
 		return nil, syscall.ECONNREFUSED
 	}
-	d := net.Dialer{Timeout: exitDialTimeout, KeepAlive: 60 * time.Second}
+	d := net.Dialer{Timeout: exitDialTimeout, KeepAliveConfig: net.KeepAliveConfig{
+		Enable: true, Idle: 60 * time.Second, Interval: 15 * time.Second, Count: -1,
+	}}
 	c, err := d.DialContext(ctx, "tcp", target.String())
 	if err != nil {
 		return nil, portable(err)

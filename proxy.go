@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"syscall"
@@ -17,13 +18,17 @@ const (
 	// handshakeTimeout is what a proxy client has until its request is whole.
 	handshakeTimeout = 10 * time.Second
 	socksVersion     = 5
+	// readAhead is what is read ahead of a request and, while the target is
+	// dialled, behind it. No SOCKS message is longer.
+	readAhead = 1 << 10
 )
 
 // errTooMany refuses a stream beyond ClientConfig.MaxPerUser.
 var errTooMany = fmt.Errorf("too many connections of one user: %w", syscall.EACCES)
 
 // ServeProxy serves SOCKS5 and HTTP proxy clients, told apart by the first
-// byte, on the connections of ln until ctx ends. It closes ln.
+// byte, on the connections of ln until ctx ends. It closes ln, whose keepalives
+// notice dead clients.
 func (c *Client) ServeProxy(ctx context.Context, ln net.Listener) error {
 	return acceptAll(ctx, ln, c.logger, func(conn net.Conn) {
 		defer conn.Close()
@@ -40,10 +45,9 @@ func (c *Client) ServeProxy(ctx context.Context, ln net.Listener) error {
 func (c *Client) serveProxy(ctx context.Context, conn net.Conn) {
 	stop := context.AfterFunc(ctx, func() { abort(conn) })
 	defer stop()
-	setKeepAlive(conn)
 	deadline := time.Now().Add(handshakeTimeout)
 	conn.SetDeadline(deadline)
-	r := bufio.NewReader(conn)
+	r := bufio.NewReaderSize(conn, readAhead)
 	first, err := r.Peek(1)
 	if err != nil {
 		return
@@ -85,14 +89,6 @@ func (c *peekedConn) SetLinger(sec int) error {
 	return nil
 }
 
-// setKeepAlive makes a dead client noticed: first probe after 60 s, then each
-// 15 s.
-func setKeepAlive(conn net.Conn) {
-	if t, ok := conn.(*net.TCPConn); ok {
-		t.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: 60 * time.Second, Interval: 15 * time.Second})
-	}
-}
-
 func (c *Client) serveSOCKS(ctx context.Context, conn net.Conn, r *bufio.Reader, timeout time.Duration) {
 	req, err := socks.Accept(conn, r, socks.Config{Users: c.cfg.Users, HandshakeTimeout: timeout})
 	if err != nil {
@@ -124,8 +120,10 @@ func (c *Client) serveWish(ctx context.Context, asking func(context.Context) (co
 		defer stop()
 		return c.dial(ctx, "tcp", target)
 	})
-	c.logger.Debug("flow ended", "kind", kind, "user", user, "target", w.target, "sent", sent, "received", received,
-		"duration", time.Since(begin), "error", err)
+	if c.logger.Enabled(ctx, slog.LevelDebug) {
+		c.logger.Debug("flow ended", "kind", kind, "user", user, "target", w.target, "sent", sent, "received", received,
+			"duration", time.Since(begin), "error", err)
+	}
 }
 
 func (c *Client) newHTTP() *httpconnect.Server {
@@ -165,7 +163,6 @@ func (c *Client) Forward(ctx context.Context, ln net.Listener, target string) er
 		defer c.limits.give()
 		stop := context.AfterFunc(ctx, func() { abort(conn) })
 		defer stop()
-		setKeepAlive(conn)
 		c.serveWish(ctx, context.WithCancel, "forward", "", wish{
 			target: target,
 			accept: func(net.Addr) (net.Conn, error) { return conn, nil },

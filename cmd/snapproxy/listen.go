@@ -1,11 +1,13 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // A listenAddr is where a listener of the client is bound. The zero one is off.
@@ -84,7 +86,11 @@ func (a listenAddr) bind(setting string, open error) (net.Listener, error) {
 	if open != nil && !addr.IP.IsLoopback() {
 		return nil, &settingError{setting, fmt.Errorf("%s: %w", a.hostPort, open)}
 	}
-	ln, err := net.ListenTCP("tcp", addr)
+	// A dead client is noticed after a few minutes of silence.
+	cfg := net.ListenConfig{KeepAliveConfig: net.KeepAliveConfig{
+		Enable: true, Idle: 60 * time.Second, Interval: 15 * time.Second, Count: -1,
+	}}
+	ln, err := cfg.Listen(context.Background(), "tcp", addr.String())
 	if err != nil {
 		return nil, bindError(setting, err)
 	}
