@@ -141,12 +141,15 @@ func (u *UDP) Run(ctx context.Context, deliver func(from []netip.AddrPort, packe
 }
 
 // Counters returns how many datagrams were received and sent, and dropped by
-// reason. The names are stable.
+// reason. The names are stable. receive_overflow is what the system dropped
+// because it came faster than it was taken, where the system tells; a burst that
+// it had coalesced counts as one.
 func (u *UDP) Counters() map[string]uint64 {
 	c := &u.counters
 	return map[string]uint64{
 		"received":             c.received.Load(),
 		"receive_calls":        c.receiveCalls.Load(),
+		"receive_overflow":     u.overflow(),
 		"receive_truncated":    c.receiveTruncated.Load(),
 		"receive_errors":       c.receiveErrors.Load(),
 		"unreachable_hints":    c.hints.Load(),

@@ -19,6 +19,7 @@ type socket struct {
 	gro      bool
 	segment  atomic.Bool // bursts are sent segmented
 	asked    askedAddrs  // on a wildcard address
+	overflow atomic.Uint64
 
 	// sendmmsg is the system call, replaced in tests.
 	sendmmsg func(fd uintptr, messages []unix.Mmsghdr) (int, syscall.Errno)
@@ -77,6 +78,22 @@ func (u *UDP) open() error {
 			o.set(unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1)
 		}
 	})
+}
+
+// overflow returns how many datagrams found no room in the receive buffer. Once
+// the socket is closed it is the number of the last call.
+func (u *UDP) overflow() uint64 {
+	const drops, variables = 8, 9 // SK_MEMINFO_DROPS and SK_MEMINFO_VARS of sock_diag(7)
+	_ = u.socket.raw.Control(func(fd uintptr) {
+		var info [variables]uint32
+		size := uint32(unsafe.Sizeof(info))
+		_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, fd, unix.SOL_SOCKET, unix.SO_MEMINFO,
+			uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(&size)), 0)
+		if errno == 0 {
+			u.socket.overflow.Store(uint64(info[drops]))
+		}
+	})
+	return u.socket.overflow.Load()
 }
 
 // options are the options of a socket. What the kernel does not know is done

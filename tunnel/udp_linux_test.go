@@ -318,3 +318,30 @@ func refuseSegments(u *UDP, errno syscall.Errno) *atomic.Int64 {
 	}
 	return &segmented
 }
+
+func TestUDPCountsWhatItHasNoRoomFor(t *testing.T) {
+	a, b := listenUDP(t, "127.0.0.1:0", UDPConfig{}), listenUDP(t, "127.0.0.1:0", UDPConfig{ReceiveBuffer: 1 << 16})
+	sent, lost := uint64(0), func() uint64 { return b.Counters()["receive_overflow"] }
+	if lost() != 0 {
+		t.Fatalf("%d were lost before any was sent", lost())
+	}
+	// Of different sizes, so that they do not come as a burst.
+	packets := [][]byte{make([]byte, 1000), make([]byte, 1001), make([]byte, 1002)}
+	for range 20000 {
+		n, err := a.WritePackets(repeat(b.LocalAddr(), 3), packets)
+		if sent += uint64(n); err != nil {
+			t.Fatal(err)
+		}
+		if lost() > 0 {
+			break
+		}
+	}
+	missing := lost()
+	if missing == 0 {
+		t.Fatalf("of %d datagrams that nobody took none is counted as lost", sent)
+	}
+	b.Close()
+	if got := lost(); got != missing {
+		t.Errorf("%d after the socket was closed, %d before", got, missing)
+	}
+}

@@ -30,6 +30,9 @@ func (u *UDP) open() error {
 	return nil
 }
 
+// overflow is not told.
+func (u *UDP) overflow() uint64 { return 0 }
+
 func (u *UDP) receive(ctx context.Context, deliver func([]netip.AddrPort, [][]byte) error) error {
 	buffer := make([]byte, receiveSize)
 	from := make([]netip.AddrPort, 1)
