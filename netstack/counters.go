@@ -40,6 +40,8 @@ const (
 	udpFlowsOverLimit
 	flowsRefused
 	flightsRevived
+	outMended
+	mendsAside
 	reasons
 )
 
@@ -78,6 +80,8 @@ var reasonNames = [reasons]string{
 	udpFlowsOverLimit: "udp_flows_over_limit",
 	flowsRefused:      "flows_refused",
 	flightsRevived:    "tcp_revived",
+	outMended:         "out_resent_for_holes",
+	mendsAside:        "tcp_congestion_told",
 }
 
 type counters [reasons]atomic.Uint64

@@ -1,6 +1,7 @@
 package netstack
 
 import (
+	"sort"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -26,17 +27,25 @@ type flight struct {
 	ack    uint32 // latest acknowledgement and window that were sent
 	window uint16
 
+	stamp   uint32 // the latest timestamp that was sent (RFC 7323), and when
+	stamped tcpip.MonotonicTime
+
 	sent     tcpip.MonotonicTime // when the last segment was
 	answered tcpip.MonotonicTime // when the far side last acknowledged or lacked something
 	hole     uint32              // what is before it, from una on, was lacking then; una: nothing
 	tried    tcpip.MonotonicTime // when it was last sent again
 	tries    int                 // how often since una last moved
+	repeats  int                 // segments that the sender has sent again since then
 	own      int                 // segments that the sender has sent since then
 	fill     uint32              // packets of the hole that were sent again; zero: none
 	filled   uint32              // where they end
 	blind    bool                // the far side lacks something and does not say what
 	shut     bool                // its window was closed then
 	repeated uint32              // up to here an acknowledgement measures no round trip
+
+	packet uint32 // the payload that a packet has room for, of late
+	gauge  gauge
+	mend   mend
 }
 
 // A segmentSent is a segment, often a super-segment, that is held.
@@ -72,9 +81,14 @@ func (f *flight) add(s segmentSent) {
 	f.own++
 	if f.empty() && !before(s.seq, f.next) {
 		f.una, f.next, f.hole, f.repeated, f.tries, f.blind = s.seq, s.seq, s.seq, s.seq, 0, false
+		f.mend.high = s.seq
 	}
-	if before(s.seq, f.next) {
+	if before(s.seq, f.next) { // by the sender itself
 		f.repeated = f.next
+		f.repeats++
+		if f.repeats > 1 { // the first is but a probe
+			f.mend.stepAside(f.next)
+		}
 	}
 	if !before(f.next, s.end()) {
 		return
@@ -100,7 +114,7 @@ func (f *flight) acked(ack uint32, closed bool, now tcpip.MonotonicTime) (at tcp
 		return at, false
 	}
 	if ack != f.una {
-		f.una, f.hole, f.answered, f.tries = ack, ack, now, 0
+		f.una, f.hole, f.answered, f.tries, f.repeats = ack, ack, now, 0, 0
 	}
 	for f.first < len(f.segments) {
 		s := &f.segments[f.first]
@@ -148,6 +162,12 @@ func (f *flight) wedged() bool {
 	}
 	f.fill = min(2*f.fill, maxFill)
 	return true
+}
+
+// index returns the first segment that ends after seq.
+func (f *flight) index(seq uint32) int {
+	rest := f.segments[f.first:]
+	return f.first + sort.Search(len(rest), func(i int) bool { return before(seq, rest[i].end()) })
 }
 
 // drop gives the oldest segment back.

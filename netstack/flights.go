@@ -46,6 +46,10 @@ type flights struct {
 	ended   []*peer // whose silence the batch has ended
 	timer   tcpip.Timer
 	running bool // the timer
+	mends   []*flight
+	mender  tcpip.Timer
+	mendAt  tcpip.MonotonicTime // when it fires; zero: it does not
+	told    []run               // what the batch has to tell senders
 	closed  bool
 }
 
@@ -110,22 +114,37 @@ func (f *flights) sent(pkt *stack.PacketBuffer, ip, tcp []byte, size int) {
 			return
 		}
 	}
+	now := f.clock.NowMonotonic()
 	fl.ack, fl.window = be32(tcp[8:]), be16(tcp[14:])
+	if len(tcp) >= stampEnd && be32(tcp[tcpHeaderLen:]) == stampKind {
+		fl.stamp, fl.stamped = be32(tcp[tcpHeaderLen+4:]), now
+	}
 	if carries {
-		fl.add(segmentSent{pkt: pkt, at: f.clock.NowMonotonic(), seq: be32(tcp[4:]), size: uint32(size), fin: flags&flagFIN != 0})
+		fl.add(segmentSent{pkt: pkt, at: now, seq: be32(tcp[4:]), size: uint32(size), fin: flags&flagFIN != 0})
 	}
 }
 
-// latest returns the acknowledgement and window that were sent last on a
-// connection with something in flight.
-func (f *flights) latest(ip, tcp []byte) (ack uint32, window uint16, ok bool) {
+// renew makes a header of a segment that is sent again say what the packet
+// before it did, or reports that nothing of it is in flight. gVisor takes even an
+// old window for the newest, and one that seems to shrink afterwards can lock both
+// sides up. A selective acknowledgement would be out of date.
+func (f *flights) renew(ip, tcp []byte) bool {
 	t := outboundTuple(ip, tcp)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if fl := f.find(&t); fl != nil {
-		return fl.ack, fl.window, true
+	fl := f.find(&t)
+	if fl == nil {
+		return false
 	}
-	return 0, 0, false
+	put32(tcp[8:], fl.ack)
+	put16(tcp[14:], fl.window)
+	if fl.stamp != 0 && len(tcp) >= stampEnd && be32(tcp[tcpHeaderLen:]) == stampKind {
+		// gVisor's clock ticks in milliseconds. Without this, what is behind a hole
+		// would seem to have taken as long as the hole was there.
+		put32(tcp[tcpHeaderLen+4:], fl.stamp+uint32(f.clock.NowMonotonic().Sub(fl.stamped)/time.Millisecond))
+	}
+	hideSACK(tcp)
+	return true
 }
 
 // begin returns a flight for t whose next byte is seq, or nil if there are too
@@ -145,7 +164,9 @@ func (f *flights) begin(t tuple, seq uint32) *flight {
 	} else {
 		fl = new(flight)
 	}
-	*fl = flight{tuple: t, peer: p, una: seq, next: seq, hole: seq, repeated: seq, segments: fl.segments[:0], answered: now}
+	*fl = flight{tuple: t, peer: p, una: seq, next: seq, hole: seq, repeated: seq, segments: fl.segments[:0], answered: now, mend: fl.mend}
+	fl.mend.begin(seq)
+	fl.packet = uint32(usableMTU(f.link.MTU(addrAt(t[18:]))) - ipv6HeaderLen - tcpHeaderLen)
 	f.table[t], f.last = fl, fl
 	f.n.Store(int32(len(f.table)))
 	if !f.running {
@@ -186,6 +207,7 @@ func (f *flights) forget(fl *flight) {
 		return
 	}
 	fl.release()
+	f.unlist(fl)
 	if f.last == fl {
 		f.last = nil
 	}
@@ -204,6 +226,9 @@ func (f *flights) close() {
 	f.closed = true
 	if f.timer != nil {
 		f.timer.Stop()
+	}
+	if f.mender != nil {
+		f.mender.Stop()
 	}
 	for _, fl := range f.table {
 		f.forget(fl)

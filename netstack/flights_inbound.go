@@ -2,10 +2,11 @@ package netstack
 
 import "gvisor.dev/gvisor/pkg/tcpip"
 
-// heard notes the TCP packets of a batch that came in.
-func (f *flights) heard(runs []run) {
+// heard notes the TCP packets of a batch that came in, and returns what of them
+// and after them the senders should see.
+func (f *flights) heard(runs []run) []run {
 	if f.n.Load() == 0 || len(runs) == 0 {
-		return
+		return runs
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -20,6 +21,10 @@ func (f *flights) heard(runs []run) {
 	}
 	clear(f.ended)
 	f.ended = f.ended[:0]
+	runs = append(runs, f.told...)
+	clear(f.told)
+	f.told = f.told[:0]
+	return runs
 }
 
 // take notes one packet and returns the peer if it ends a silence.
@@ -39,7 +44,7 @@ func (f *flights) take(b []byte, now tcpip.MonotonicTime) *peer {
 		if tcp[13]&(flagSYN|flagRST) != 0 {
 			f.forget(fl)
 		} else {
-			f.answer(fl, tcp, now)
+			f.answer(fl, b, now)
 		}
 	}
 	if silence < p.patience() {
@@ -49,10 +54,13 @@ func (f *flights) take(b []byte, now tcpip.MonotonicTime) *peer {
 }
 
 // answer notes an acknowledgement.
-func (f *flights) answer(fl *flight, tcp []byte, now tcpip.MonotonicTime) {
+func (f *flights) answer(fl *flight, b []byte, now tcpip.MonotonicTime) {
+	tcp := b[ipv6HeaderLen:]
 	una, ack := fl.una, be32(tcp[8:])
-	if at, ok := fl.acked(ack, be16(tcp[14:]) == 0, now); ok && !at.Before(fl.peer.revived) {
+	straight := len(fl.mend.holes) == 0 // what fills a hole acknowledges what has long been there
+	if at, ok := fl.acked(ack, be16(tcp[14:]) == 0, now); ok && straight && !at.Before(fl.peer.revived) {
 		fl.peer.measured(now.Sub(at))
+		fl.gauge.measured(now.Sub(at), ack, fl.next, now)
 	}
 	start, ok := firstSACK(tcp)
 	if !ok && ack != fl.una {
@@ -62,6 +70,7 @@ func (f *flights) answer(fl *flight, tcp []byte, now tcpip.MonotonicTime) {
 	if fl.lacks(start, ok, una != fl.una, now) {
 		f.again(fl, now)
 	}
+	f.mendACK(fl, una, b, now)
 }
 
 // firstSACK returns the lowest sequence number above the acknowledgement that a

@@ -25,7 +25,7 @@ func (s *Stack) deliver(packets [][]byte) error {
 			s.counters.add(r)
 		}
 	}
-	s.flights.heard(s.in.runs.runs)
+	s.in.runs.runs = s.flights.heard(s.in.runs.runs)
 	s.in.runs.flush(s.endpoint, &s.counters)
 	return nil
 }

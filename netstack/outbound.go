@@ -62,7 +62,11 @@ func (i *outItem) tuple() (t tuple) {
 	if p := ip[6]; p != protoTCP && p != protoUDP || len(ports) < 4 {
 		ports = []byte{0, 0, 0, p}
 	}
-	return outboundTuple(ip, ports)
+	t = outboundTuple(ip, ports)
+	if i.part.again {
+		t[0] ^= 0xff // what fills holes does not wait for what follows them
+	}
+	return t
 }
 
 // outbound is the queue between those who send and the pump: one queue for each

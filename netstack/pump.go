@@ -116,24 +116,15 @@ func (p *pump) addTCP(ip, tcp []byte, payload *cursor, size int, sum bool) {
 	p.cut(ip, tcp, payload, size, mtu)
 }
 
-// addPart sends a part of a segment again, if it is still in flight. It says
-// the acknowledgement and window that the packet before it did: gVisor takes
-// even an old window for the newest, and one that seems to shrink afterwards
-// can lock both sides up. A selective acknowledgement would be out of date.
+// addPart sends a part of a segment again, if it is still in flight.
 func (p *pump) addPart(ip, tcp []byte, payload *cursor, i *outItem) {
-	ack, window, ok := p.flights.latest(ip, tcp)
-	if !ok {
-		return
-	}
 	var header [60]byte
 	size := i.pkt.Size() - len(ip) - len(tcp)
 	tcp = header[:copy(header[:], tcp)]
-	put32(tcp[4:], be32(tcp[4:])+i.part.from)
-	put32(tcp[8:], ack)
-	put16(tcp[14:], window)
-	for sack, j := sackOption(tcp), 0; j < len(sack); j++ {
-		sack[j] = 1 // no operation
+	if !p.flights.renew(ip, tcp) {
+		return
 	}
+	put32(tcp[4:], be32(tcp[4:])+i.part.from)
 	if int(i.part.to) < size {
 		tcp[13] &^= flagFIN | flagPSH
 	}

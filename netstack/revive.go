@@ -72,9 +72,8 @@ func (f *flights) revive(p *peer, now tcpip.MonotonicTime, overdue time.Duration
 
 // again sends part of a flight again.
 func (f *flights) again(fl *flight, now tcpip.MonotonicTime) int {
-	tcp := fl.segments[fl.first].pkt.TransportHeader().Slice()
-	room := usableMTU(f.link.MTU(addrAt(fl.tuple[18:]))) - ipv6HeaderLen - len(tcp)
-	n := fl.again(uint32(room), now, f.out.tryPush)
+	fl.mend.stepAside(fl.next)
+	n := fl.again(f.room(fl), now, f.out.tryPush)
 	f.counters.add(flightsRevived)
 	f.counters.addN(outResent, n)
 	return n

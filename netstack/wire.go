@@ -29,6 +29,11 @@ const (
 	flagACK = 1 << 4
 	flagCWR = 1 << 7
 
+	// stampKind is how a TCP timestamp begins where it is the first option, as it
+	// is in all segments but SYNs (RFC 7323 appendix A).
+	stampKind = 0x0101080a
+	stampEnd  = tcpHeaderLen + 12
+
 	hopLimit  = 64
 	maxPacket = 65535 // of an IP packet on the link
 )
@@ -161,6 +166,15 @@ func sackOption(tcp []byte) []byte {
 		b = b[n:]
 	}
 	return nil
+}
+
+// hideSACK takes the selective acknowledgement out of a TCP header. The checksum
+// is the caller's affair.
+func hideSACK(tcp []byte) {
+	b := sackOption(tcp)
+	for i := range b {
+		b[i] = 1 // no operation
+	}
 }
 
 // usableMTU keeps what a link says within what TCP can work with. A link that
