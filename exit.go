@@ -110,7 +110,7 @@ func NewExit(cfg ExitConfig) (*Exit, error) {
 // PublicKey returns the exit's public key.
 func (e *Exit) PublicKey() snaptun.PublicKey { return e.cfg.PrivateKey.PublicKey() }
 
-// Ready is closed once the tunnel to the SNAP stands and Addr is known.
+// Ready is closed once the exit is attached and Addr is known.
 func (e *Exit) Ready() <-chan struct{} { return e.ready }
 
 // Addr returns the exit's SCION address, which the SNAP assigned. It is zero

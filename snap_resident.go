@@ -65,15 +65,20 @@ func (s *SNAP) house(bind netip.AddrPort, deliver func(packets [][]byte) error) 
 // bindHouse binds the address of a resident: beside the tunnels' or, if the SNAP
 // stands alone, beside its own.
 func (s *SNAP) bindHouse(bind netip.AddrPort) (*tunnel.UDP, error) {
-	host := bind.Addr().Unmap()
+	host, port := bind.Addr().Unmap(), bind.Port()
 	given := host.IsValid() && !host.IsUnspecified()
 	if n := s.network; n != nil {
-		if given && host != n.ports.host {
-			return nil, fmt.Errorf("bind %s: hosts of the SNAP are at %s", bind, n.ports.host)
+		p := n.ports
+		switch {
+		case given && host != p.host:
+			return nil, fmt.Errorf("bind %s: hosts of the SNAP are at %s", bind, p.host)
+		case port == 0:
+			return p.bind(0)
+		case p.max != 0 && (port < p.min || port > p.max):
+			return nil, fmt.Errorf("bind %s: routers deliver to ports %d to %d", bind, p.min, p.max)
 		}
-		return n.ports.bind(bind.Port())
-	}
-	if !given {
+		host = p.host
+	} else if !given {
 		host = s.Addr().Addr()
 	}
 	switch host {
@@ -82,7 +87,7 @@ func (s *SNAP) bindHouse(bind netip.AddrPort) (*tunnel.UDP, error) {
 	case netip.IPv6Unspecified():
 		host = netip.IPv6Loopback()
 	}
-	addr := netip.AddrPortFrom(host, bind.Port())
+	addr := netip.AddrPortFrom(host, port)
 	udp, err := tunnel.ListenUDP(addr, tunnel.UDPConfig{ReceiveBuffer: portBuffer, SendBuffer: portBuffer})
 	if err != nil {
 		return nil, fmt.Errorf("bind %s: %w", addr, err)

@@ -241,8 +241,16 @@ func TestResidentBehindRouters(t *testing.T) {
 	}
 	n.left.blameless(t)
 	n.right.blameless(t)
-	if _, err := n.right.snap.house(netip.MustParseAddrPort("127.0.0.9:0"), nil); err == nil {
+	s := n.right.snap
+	if _, err := s.house(netip.MustParseAddrPort("127.0.0.9:0"), nil); err == nil {
 		t.Error("a resident elsewhere than the tunnels")
+	}
+	if _, err := s.house(netip.AddrPortFrom(netip.IPv4Unspecified(), far.addr.Port), nil); !errors.Is(err, syscall.EADDRINUSE) {
+		t.Errorf("a resident on the port of a tunnel: %v", err)
+	}
+	s.network.ports.min, s.network.ports.max = 1, 2
+	if _, err := s.house(netip.AddrPortFrom(s.network.ports.host, 3), nil); err == nil {
+		t.Error("a resident on a port to which routers do not deliver")
 	}
 }
 
