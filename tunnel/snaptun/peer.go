@@ -12,15 +12,18 @@ const sessionSlots = 8
 //
 // A new session goes through the same states beside the current one.
 type peer struct {
-	h      *host
-	key    PublicKey
-	shared digest // X25519 of the two static keys
+	// What every packet looks at stands together: of many peers it is memory that
+	// nobody has touched for long.
+	h       *host
+	current *Keypair // used for sending
+	clocks
+	key  PublicKey
+	ring [sessionSlots]*Keypair // by our index
 
 	base    uint32 // upper 24 bits of our indices
 	counter uint8  // lower 8 bits of the last one
 
-	ring              [sessionSlots]*Keypair // by our index
-	current           *Keypair               // used for sending
+	shared            digest // X25519 of the two static keys
 	pending, previous *initiation
 	newest            stamp // of the initiations accepted
 	queue             queue
@@ -31,8 +34,6 @@ type peer struct {
 	awaitsMAC bool
 	cookie    [macSize]byte
 	cookieAt  instant
-
-	clocks
 }
 
 // nextIndex returns an index for a session to be, never one that would push the

@@ -2,8 +2,10 @@ package snaptun
 
 import (
 	"encoding/binary"
+	"math/rand/v2"
 	"net/netip"
 	"runtime"
+	"strconv"
 	"testing"
 	"time"
 )
@@ -114,5 +116,54 @@ func TestPacketsDoNotMoveTheSchedule(t *testing.T) {
 		if p.wake != wake {
 			t.Fatal("the schedule has moved")
 		}
+	}
+}
+
+// BenchmarkForward takes a packet of one peer and one for another, both of which
+// nobody has looked at for long if there are many.
+func BenchmarkForward(b *testing.B) {
+	for _, peers := range []int{10, 1000, 30000} {
+		b.Run(strconv.Itoa(peers), func(b *testing.B) {
+			keys := make(map[PublicKey]string)
+			f := newField(b, func(c *ResponderConfig[netip.AddrPort]) {
+				c.Authorize = func(k PublicKey, _ time.Time) bool { _, ok := keys[k]; return ok }
+			})
+			populate(b, f.r, peers)
+			for p := range f.r.Peers() {
+				keys[p.key] = ""
+			}
+			rng := rand.New(rand.NewPCG(1, 2))
+			indices := make([]uint32, peers)
+			for i := range indices {
+				indices[i] = f.r.byOrigin[wideAddr(uint32(i))].current.local
+			}
+			counters := make([]uint64, peers)
+			message, sealed := make([]byte, Overhead), make([]byte, 0, Overhead)
+			message[0] = typeData
+			now := start
+			for b.Loop() {
+				i, j := rng.IntN(peers), rng.IntN(peers)
+				counters[i]++
+				binary.LittleEndian.PutUint32(message[4:], indices[i])
+				binary.LittleEndian.PutUint64(message[8:], counters[i])
+				now = now.Add(time.Microsecond)
+				k, p, err := f.r.Keypair(message, wideAddr(uint32(i)))
+				if err == nil {
+					k.Open(message)
+					err = f.r.Accept(p, k, message, wideAddr(uint32(i)), 0, now)
+				}
+				if err != nil {
+					b.Fatal(err)
+				}
+				if f.r.Peer(wideAddr(uint32(j))) == nil {
+					b.Fatal("no peer")
+				}
+				_, k, counter, ok := f.r.Reserve(wideAddr(uint32(j)), 1, now)
+				if !ok {
+					b.Fatal("no session")
+				}
+				sealed = k.Seal(sealed[:0], counter, nil)
+			}
+		})
 	}
 }
