@@ -12,7 +12,7 @@ import (
 // (docs.scion.org, dev/design/PathPolicy.html; antlr/Sequence.g4 of the
 // reference implementation), by falling strength:
 //
-//	hop  = isd [as ["#" interface ["," interface]]]
+//	hop      = isd [as ["#" interface ["," interface]]]
 //	repeated = (hop | "(" sequence ")") {"?" | "+" | "*"}
 //	either   = repeated {"|" repeated}
 //	sequence = either {either}
