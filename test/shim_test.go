@@ -29,12 +29,15 @@ type shim struct {
 	delay atomic.Int64 // nanoseconds, each way
 	lose  atomic.Int64 // one of so many datagrams is lost; 0: none
 	dark  atomic.Bool  // everything is lost
+	// One of so many datagrams comes behind the one after it, or twice; 0: none.
+	swap, repeat atomic.Int64
 
 	mu       sync.Mutex // guards what follows
 	flows    map[netip.AddrPort]*net.UDPConn
 	up, down *traffic // before anything is lost
 	count    int64
 	held     []*time.Timer
+	swapped  map[*traffic][]byte // the datagram that waits for the next one
 	closed   bool
 }
 
@@ -51,7 +54,7 @@ func newShim(t *testing.T, addr string) *shim {
 	}
 	front.SetReadBuffer(4 << 20)
 	s := &shim{t: t, front: front, server: server, flows: map[netip.AddrPort]*net.UDPConn{},
-		up: newTraffic(), down: newTraffic()}
+		up: newTraffic(), down: newTraffic(), swapped: map[*traffic][]byte{}}
 	t.Cleanup(s.close)
 	go s.forward()
 	return s
@@ -120,14 +123,32 @@ func (s *shim) pass(seen *traffic, b []byte, send func([]byte)) {
 	s.mu.Lock()
 	seen.note(b)
 	s.count++
-	lost := s.dark.Load() || s.lose.Load() > 0 && s.count%s.lose.Load() == 0
+	nth := func(n *atomic.Int64) bool { return n.Load() > 0 && s.count%n.Load() == 0 }
+	lost := s.dark.Load() || nth(&s.lose)
 	delay := time.Duration(s.delay.Load())
-	if !lost && delay > 0 {
-		later := append([]byte(nil), b...)
-		s.held = append(s.held, time.AfterFunc(delay, func() { send(later) }))
+	var now [][]byte
+	if !lost {
+		now = append(now, b)
+		if nth(&s.repeat) {
+			now = append(now, b)
+		}
+	}
+	if waited := s.swapped[seen]; waited != nil {
+		delete(s.swapped, seen)
+		now = append(now, waited)
+	} else if !lost && nth(&s.swap) {
+		s.swapped[seen] = append([]byte(nil), b...)
+		now = now[1:]
+	}
+	if delay > 0 {
+		for _, b := range now {
+			later := append([]byte(nil), b...)
+			s.held = append(s.held, time.AfterFunc(delay, func() { send(later) }))
+		}
+		now = nil
 	}
 	s.mu.Unlock()
-	if !lost && delay == 0 {
+	for _, b := range now {
 		send(b)
 	}
 }
