@@ -42,6 +42,7 @@ const (
 	flightsRevived
 	outMended
 	mendsAside
+	probesVain
 	reasons
 )
 
@@ -82,6 +83,7 @@ var reasonNames = [reasons]string{
 	flightsRevived:    "tcp_revived",
 	outMended:         "out_resent_for_holes",
 	mendsAside:        "tcp_congestion_told",
+	probesVain:        "tcp_probes_in_vain",
 }
 
 type counters [reasons]atomic.Uint64

@@ -46,6 +46,7 @@ type flight struct {
 	packet uint32 // the payload that a packet has room for, of late
 	gauge  gauge
 	mend   mend
+	probe  probe
 }
 
 // A segmentSent is a segment, often a super-segment, that is held.
@@ -86,6 +87,7 @@ func (f *flight) add(s segmentSent) {
 	if before(s.seq, f.next) { // by the sender itself
 		f.repeated = f.next
 		f.repeats++
+		f.probe = probe{on: f.repeats == 1 && f.stamp != 0, start: s.seq, end: s.end(), stamp: f.stamp, high: f.next}
 		if f.repeats > 1 { // the first is but a probe
 			f.mend.stepAside(f.next)
 		}

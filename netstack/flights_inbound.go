@@ -12,7 +12,7 @@ func (f *flights) heard(runs []run) []run {
 	defer f.mu.Unlock()
 	now := f.clock.NowMonotonic()
 	for i := range runs {
-		if p := f.take(runs[i].head, now); p != nil {
+		if p := f.take(&runs[i], now); p != nil {
 			f.ended = append(f.ended, p)
 		}
 	}
@@ -28,7 +28,8 @@ func (f *flights) heard(runs []run) []run {
 }
 
 // take notes one packet and returns the peer if it ends a silence.
-func (f *flights) take(b []byte, now tcpip.MonotonicTime) *peer {
+func (f *flights) take(r *run, now tcpip.MonotonicTime) *peer {
+	b := r.head
 	tcp := b[ipv6HeaderLen:]
 	t := inboundTuple(b, tcp)
 	fl := f.find(&t)
@@ -45,6 +46,10 @@ func (f *flights) take(b []byte, now tcpip.MonotonicTime) *peer {
 			f.forget(fl)
 		} else {
 			f.answer(fl, b, now)
+			if fl.probe.vain(tcp) {
+				r.withDSACK(&fl.probe)
+				f.counters.add(probesVain)
+			}
 		}
 	}
 	if silence < p.patience() {
