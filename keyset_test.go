@@ -137,38 +137,31 @@ func TestKeySetReadsWhatChanged(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	reads := func() bool {
-		s.readAt = s.readAt.Add(-time.Nanosecond) // clocks may be coarse
-		before := s.readAt
-		s.poll(false)
-		return !s.readAt.Equal(before)
+	polls := func(what string, want ...bool) {
+		t.Helper()
+		for i, want := range want {
+			s.readAt = s.readAt.Add(-time.Nanosecond) // clocks may be coarse
+			before := s.readAt
+			s.poll(false)
+			if read := !s.readAt.Equal(before); read != want {
+				t.Errorf("%s: poll %d reads %v, want %v", what, i, read, want)
+			}
+		}
 	}
-	if reads() {
-		t.Error("an old file is read again")
-	}
+	polls("an old file", false)
 	write(keyB.String(), 30*time.Minute)
-	if !reads() || !reads() || reads() {
-		t.Error("a file of another time is not read twice")
-	}
+	polls("a file of another time", true, true, false)
 	if !s.Authorized(keyB, time.Time{}) {
 		t.Error("what was read is not in force")
 	}
 	write(keyB.String(), 0)
-	if !reads() || !reads() {
-		t.Error("a file written just now is not read again")
-	}
+	polls("a file written just now", true, true)
 	write(keyB.String(), time.Hour)
-	if !reads() || reads() {
-		t.Error("a file set back is not read once")
-	}
+	polls("a file set back", true, false)
 	s.readAt = s.readAt.Add(-keySetReread)
-	if !reads() || reads() {
-		t.Error("an old file is not read once in a while")
-	}
+	polls("an old file after a while", true, false)
 	os.Remove(path)
-	if !reads() {
-		t.Error("that the file is gone is not noticed")
-	}
+	polls("a file that is gone", true)
 }
 
 func TestUsers(t *testing.T) {
