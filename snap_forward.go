@@ -27,6 +27,7 @@ type forwarder struct {
 	to      []netip.AddrPort
 	packets [][]byte
 	errs    []byte // SCMP errors
+	groups  grouping
 
 	// What goes to the resident of the SNAP.
 	house *resident // nil: there is none
@@ -80,7 +81,7 @@ func (f *forwarder) flush() (n int, err error) {
 		begin = end
 	}
 	if len(f.packets) > 0 {
-		sent, err := f.snap.listener.WritePackets(f.to, f.packets)
+		sent, err := f.snap.listener.WritePackets(f.groups.sort(f.to, f.packets))
 		n += sent
 		if err != nil {
 			return n, err
