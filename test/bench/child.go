@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"runtime"
 	"strings"
 	"sync"
@@ -33,6 +34,7 @@ type child struct {
 	line    string        // what it wrote when it was ready
 	startup time.Duration // from its start to its ready line
 	stderr  tailWriter
+	last    tailWriter // what else it wrote to standard output
 	ended   chan struct{}
 	once    sync.Once
 }
@@ -74,18 +76,20 @@ func launch(name string, input []byte, argv ...string) (*child, error) {
 		stdout.Close()
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
-	go func() {
-		c.cmd.Wait() // the outcome is in ProcessState
-		close(c.ended)
-	}()
-	lines := make(chan string, 1)
+	lines, drained := make(chan string, 1), make(chan struct{})
 	go func() {
 		defer stdout.Close()
 		r := bufio.NewReader(stdout)
 		if line, err := r.ReadString('\n'); err == nil {
 			lines <- strings.TrimSuffix(line, "\n")
 		}
-		io.Copy(io.Discard, r)
+		io.Copy(&c.last, r)
+		close(drained)
+	}()
+	go func() {
+		c.cmd.Wait() // the outcome is in ProcessState
+		<-drained
+		close(c.ended)
 	}()
 	if len(input) > 0 {
 		if _, err := c.stdin.Write(append(input, '\n')); err != nil {
@@ -146,6 +150,15 @@ func (c *child) end() {
 	})
 }
 
+// allocations are what a part of this program says that it allocated, once it
+// has ended.
+func (c *child) allocations() (a allocations, err error) {
+	if err := json.Unmarshal([]byte(c.last.String()), &a); err != nil {
+		return a, fmt.Errorf("last line of %s: %w: %s", c.name, err, &c.stderr)
+	}
+	return a, nil
+}
+
 // alive is an error if the process has ended.
 func (c *child) alive() error {
 	select {
@@ -196,13 +209,25 @@ func (w *tailWriter) String() string {
 // ends when done is closed.
 var parts = map[string]func(config json.RawMessage, ready func(any), done <-chan struct{}) error{}
 
+// allocations are what a part has allocated since it was ready.
+type allocations struct {
+	Objects, Bytes uint64
+}
+
+func allocated() allocations {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return allocations{m.Mallocs, m.TotalAlloc}
+}
+
 // runPart is the main function of a part. It ends when its standard input does,
-// so that it does not outlive who started it.
+// so that it does not outlive who started it, and then tells what it allocated.
 func runPart(name string) error {
 	part, ok := parts[name]
 	if !ok {
 		return fmt.Errorf("there is no part %q", name)
 	}
+	signal.Ignore(syscall.SIGTERM)
 	in := bufio.NewReader(os.Stdin)
 	line, err := in.ReadBytes('\n')
 	if err != nil {
@@ -213,11 +238,19 @@ func runPart(name string) error {
 		defer close(done)
 		io.Copy(io.Discard, in)
 	}()
-	return part(line, func(v any) {
+	say := func(v any) {
 		b, err := json.Marshal(v)
 		if err != nil {
 			panic(err)
 		}
 		os.Stdout.Write(append(b, '\n'))
+	}
+	var before allocations
+	err = part(line, func(v any) {
+		before = allocated()
+		say(v)
 	}, done)
+	after := allocated()
+	say(allocations{after.Objects - before.Objects, after.Bytes - before.Bytes})
+	return err
 }

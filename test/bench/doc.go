@@ -4,7 +4,7 @@
 // with a pair of processes that have wireguard-go's device and netstack at both
 // ends, which is how other tunnel proxies without a TUN device are made.
 //
-//	go run ./test/bench                       # all of it, about eleven minutes
+//	go run ./test/bench                       # all of it, about twelve minutes
 //	go run ./test/bench -quick                # two minutes, to see that it works
 //	go run ./test/bench -only stream,connect  # parts of it
 //	go run ./test/bench -json FILE -markdown docs/performance.md

@@ -64,7 +64,7 @@ var sections = []struct {
 
 func run(args []string) error {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
-	quick := flags.Bool("quick", false, "two minutes instead of eleven, for a look at whether it works")
+	quick := flags.Bool("quick", false, "two minutes instead of twelve, for a look at whether it works")
 	only := flags.String("only", "", "sections to run, separated by commas: "+strings.Join(names(true), ", ")+" (default all up to "+names(false)[len(names(false))-1]+")")
 	rounds := flags.Int("rounds", 0, "rounds, in which the systems take turns (default 5 and, through the shim, 3; with -quick 1)")
 	tunnels := flags.String("tunnels", "", "numbers of tunnels of the SNAP, separated by commas (default 10,1000,10000)")

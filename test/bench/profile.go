@@ -11,12 +11,10 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"runtime"
 	"runtime/pprof"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/snapproxy/snapproxy"
@@ -33,7 +31,7 @@ type roleConfig struct {
 	SNAPKey  []byte
 	Exit     string
 	ExitKey  []byte
-	CPU      string // file for the profile of the CPU
+	CPU      string // file for the profile of the CPU; none: nothing is profiled
 	Allocs   string // file for that of the allocations
 	Counters string // file for the counters of the role
 }
@@ -52,13 +50,21 @@ func runRole(config json.RawMessage, ready func(any), done <-chan struct{}) erro
 	if err := json.Unmarshal(config, &cfg); err != nil {
 		return err
 	}
-	signal.Ignore(syscall.SIGTERM) // it ends with its input, once the profile is written
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	ended := make(chan error, 3)
 	say, count, err := startRole(ctx, cfg, ended)
 	if err != nil {
 		return err
+	}
+	if cfg.CPU == "" {
+		ready(say)
+		select {
+		case <-done:
+			return nil
+		case err := <-ended:
+			return errors.Join(err, errors.New("the role has ended"))
+		}
 	}
 	runtime.MemProfileRate = 64 << 10
 	cpu, err := os.Create(cfg.CPU)
@@ -168,7 +174,7 @@ var profiled = []struct {
 }
 
 // newProfiled starts SNAP and exit, in one process or two, and a client, each
-// with a profile in dir that is written when it ends.
+// with a profile in dir that is written when it ends, unless dir is "".
 func newProfiled(b *bench, dir, prefix string, within bool) (s *system, err error) {
 	s = &system{name: "profiled", target: loopback}
 	defer s.closeIf(&err)
@@ -182,9 +188,12 @@ func newProfiled(b *bench, dir, prefix string, within bool) (s *system, err erro
 		public[i] = k[:]
 	}
 	config := func(role string, key snaptun.PrivateKey) roleConfig {
-		return roleConfig{Role: role, Key: key[:], SNAPKey: public[0], ExitKey: public[1],
-			CPU: filepath.Join(dir, prefix+role+".cpu"), Allocs: filepath.Join(dir, prefix+role+".allocs"),
-			Counters: filepath.Join(dir, prefix+role+".json")}
+		cfg := roleConfig{Role: role, Key: key[:], SNAPKey: public[0], ExitKey: public[1]}
+		if dir != "" {
+			cfg.CPU, cfg.Allocs = filepath.Join(dir, prefix+role+".cpu"), filepath.Join(dir, prefix+role+".allocs")
+			cfg.Counters = filepath.Join(dir, prefix+role+".json")
+		}
+		return cfg
 	}
 	var snap, exit, client roleReady
 	if within {

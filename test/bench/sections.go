@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -94,7 +95,7 @@ func (b *bench) note(scenario string, s *system, f flow) {
 	}
 	b.report.add(scenario, "CPU", "s/GB", s.name, f.whole())
 	for _, c := range s.all {
-		b.report.add(scenario, "CPU of "+c.name, "s/GB", s.name, f.perGB(c.name))
+		b.report.add(scenario, cpuOf+c.name, "s/GB", s.name, f.perGB(c.name))
 	}
 }
 
@@ -109,9 +110,50 @@ func (b *bench) notePeaks(scenario string, s *system) {
 
 // loopbackStreams is one stream without delay.
 func (b *bench) loopbackStreams() error {
-	return b.together(impairment{}, []maker{newSeparate, newServe, newPair}, func(all []*system) error {
+	err := b.together(impairment{}, []maker{newSeparate, newServe, newPair}, func(all []*system) error {
 		return b.streams("", b.plan.rounds, b.plan.warmup, b.plan.stream, all)
 	})
+	return errors.Join(err, b.allocations())
+}
+
+// allocations counts what one stream makes the roles allocate. It takes them as
+// parts of this program: the product does not say.
+func (b *bench) allocations() error {
+	within := func(within bool) maker {
+		return func(b *bench, _ impairment) (*system, error) { return newProfiled(b, "", "", within) }
+	}
+	for _, way := range ways {
+		for _, of := range []struct {
+			system string
+			make   maker
+		}{{"separate", within(false)}, {"serve", within(true)}, {"pair", newPair}} {
+			s, err := of.make(b, impairment{})
+			if err != nil {
+				return err
+			}
+			defer s.close()
+			t, err := b.openStream(s, way.dir)
+			if err != nil {
+				return err
+			}
+			b.sleep(b.plan.stream)
+			t.close()
+			if err := b.origin.settle(); err != nil {
+				return err
+			}
+			s.close()
+			arrived := float64(t.arrived.Load())
+			for _, c := range s.roles() {
+				a, err := c.allocations()
+				if err != nil {
+					return err
+				}
+				b.report.add(way.name, allocationsOf+c.name, "1/MB", of.system, float64(a.Objects)/(arrived/megabyte))
+				b.report.add(way.name, allocatedOf+c.name, "KB/MB", of.system, float64(a.Bytes)/1000/(arrived/megabyte))
+			}
+		}
+	}
+	return nil
 }
 
 // throughShim is one stream each way through the shim.

@@ -103,7 +103,7 @@ func (r *Report) tables(markdown bool) string {
 	title("Medians of the rounds (least–greatest), and the ratios round by round")
 	out.WriteString(r.seriesGrid().render(markdown))
 	if g := r.processGrid(); len(g) > 1 {
-		title("CPU seconds per GB, by process")
+		title("CPU seconds per GB and allocations, by process")
 		out.WriteString(g.render(markdown))
 	}
 	for _, notes := range []struct {
@@ -154,7 +154,7 @@ func (r *Report) goalGrid() grid {
 func (r *Report) seriesGrid() grid {
 	g := grid{{"scenario", "metric", "system", "median", "unit", "to the peer", "to the kernel"}}
 	for _, s := range r.Series {
-		if strings.HasPrefix(s.Metric, "CPU of ") {
+		if ofProcess(s.Metric) {
 			continue // has a grid of its own
 		}
 		row := []string{s.Scenario, s.Metric, s.System, s.Spread.String(), s.Unit}
@@ -172,12 +172,38 @@ func (r *Report) seriesGrid() grid {
 	return g
 }
 
-func (r *Report) processGrid() grid {
-	g := grid{{"scenario", "system", "process", "CPU-s/GB"}}
-	for _, s := range r.Series {
-		if process, ok := strings.CutPrefix(s.Metric, "CPU of "); ok {
-			g = append(g, []string{s.Scenario, s.System, process, s.Spread.String()})
+// Metrics of a process, whose name follows.
+const (
+	cpuOf         = "CPU of "
+	allocationsOf = "allocations of "
+	allocatedOf   = "allocated by "
+)
+
+func ofProcess(metric string) bool {
+	for _, of := range []string{cpuOf, allocationsOf, allocatedOf} {
+		if strings.HasPrefix(metric, of) {
+			return true
 		}
+	}
+	return false
+}
+
+func (r *Report) processGrid() grid {
+	g := grid{{"scenario", "system", "process", "CPU-s/GB", "allocations/MB", "KB allocated/MB"}}
+	for _, s := range r.Series {
+		process, ok := strings.CutPrefix(s.Metric, cpuOf)
+		if !ok {
+			continue
+		}
+		row := []string{s.Scenario, s.System, process, s.Spread.String()}
+		for _, of := range []string{allocationsOf, allocatedOf} {
+			cell := ""
+			if a := r.series(s.Scenario, of+process, s.System); a != nil {
+				cell = a.Spread.String()
+			}
+			row = append(row, cell)
+		}
+		g = append(g, row)
 	}
 	return g
 }
