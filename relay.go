@@ -19,7 +19,14 @@ const halfClosedTimeout = 2 * time.Minute
 // receive queue of many segments leave in one write.
 const relayBufferSize = 64 << 10
 
-var relayBuffers = sync.Pool{New: func() any { return new([relayBufferSize]byte) }}
+// smallBufferSize is what the first reads may take: most connections never say
+// more at a time, and those that wait hold no large buffer.
+const smallBufferSize = 4 << 10
+
+var (
+	relayBuffers = sync.Pool{New: func() any { return new([relayBufferSize]byte) }}
+	smallBuffers = sync.Pool{New: func() any { return new([smallBufferSize]byte) }}
+)
 
 // A wish is somebody's wish for a stream: a SOCKS request, an HTTP CONNECT, a
 // connection on a forward, a SYN that arrived at the exit. Exactly one of
@@ -82,10 +89,11 @@ func pipe(dst, src net.Conn, half *atomic.Bool) (n int64, err error) {
 		// gets its limit here, later reads get theirs below.
 		dst.SetReadDeadline(time.Now().Add(halfClosedTimeout))
 	}()
-	buf := relayBuffers.Get().(*[relayBufferSize]byte)
-	defer relayBuffers.Put(buf)
+	small := smallBuffers.Get().(*[smallBufferSize]byte)
+	defer smallBuffers.Put(small)
+	buf := small[:]
 	for {
-		r, rerr := src.Read(buf[:])
+		r, rerr := src.Read(buf)
 		if r > 0 {
 			w, werr := dst.Write(buf[:r])
 			n += int64(w)
@@ -98,6 +106,11 @@ func pipe(dst, src net.Conn, half *atomic.Bool) (n int64, err error) {
 			if half.Load() {
 				src.SetReadDeadline(time.Now().Add(halfClosedTimeout))
 			}
+		}
+		if r == smallBufferSize && len(buf) == r {
+			large := relayBuffers.Get().(*[relayBufferSize]byte)
+			defer relayBuffers.Put(large)
+			buf = large[:]
 		}
 		if rerr == io.EOF {
 			return n, closeWrite(dst)
