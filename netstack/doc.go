@@ -12,13 +12,17 @@
 //	      | runs merged  | 64 KiB       |         |
 //	      | (coalesce)   v super-seg.   |         v
 //	+-----+--------------+--------------+---------+----+
-//	| inbound: filter    |  outbound: queue, pump, cut |
+//	| inbound: filter    |  outbound: turns, pump, cut |
 //	+-----^--------------+------------------+----------+
 //	      | batches of IP packets           v
 //	                      Link
 //
 // Inside there is only IPv6. TCP is gVisor's; UDP, what is heard from ICMPv6,
 // and the cutting and merging of segments are done here, a batch at a time.
+//
+// Flows take turns on their way out, sparse ones first, and nothing of TCP's is
+// dropped there. The connections that send as fast as they may share what their
+// send buffers take, so that they carry the same and memory stays bounded.
 //
 // What TCP has in flight is remembered by reference. When nothing comes back for
 // too long, some of it goes out again, and when the silence has ended, some of
