@@ -83,6 +83,9 @@ func (f *flight) add(s segmentSent) {
 	if f.empty() && !before(s.seq, f.next) {
 		f.una, f.next, f.hole, f.repeated, f.tries, f.blind = s.seq, s.seq, s.seq, s.seq, 0, false
 		f.mend.high = s.seq
+		if f.mend.drip.rate == 0 {
+			f.mend.drip.shown = s.seq
+		}
 	}
 	if before(s.seq, f.next) { // by the sender itself
 		f.repeated = f.next

@@ -36,7 +36,8 @@ type flights struct {
 	out      *outbound
 	counters *counters
 	exit     bool
-	n        atomic.Int32 // len(table)
+	deliver  func(*stack.PacketBuffer) // to gVisor; called without mu
+	n        atomic.Int32              // len(table)
 
 	mu      sync.Mutex // guards what follows; never held while calling up
 	table   map[tuple]*flight
@@ -66,7 +67,7 @@ type peer struct {
 
 func (f *flights) init(s *Stack) {
 	*f = flights{
-		clock: s.ipstack.Clock(), link: s.cfg.Link, out: s.out, counters: &s.counters, exit: s.exit,
+		clock: s.ipstack.Clock(), link: s.cfg.Link, out: s.out, counters: &s.counters, exit: s.exit, deliver: s.endpoint.deliver,
 		table: make(map[tuple]*flight), peers: make(map[netip.Addr]*peer),
 	}
 }

@@ -45,7 +45,7 @@ func (f *flights) take(r *run, now tcpip.MonotonicTime) *peer {
 		if tcp[13]&(flagSYN|flagRST) != 0 {
 			f.forget(fl)
 		} else {
-			f.answer(fl, b, now)
+			f.answer(fl, r, now)
 			if fl.probe.vain(tcp) {
 				r.withDSACK(&fl.probe)
 				f.counters.add(probesVain)
@@ -59,8 +59,8 @@ func (f *flights) take(r *run, now tcpip.MonotonicTime) *peer {
 }
 
 // answer notes an acknowledgement.
-func (f *flights) answer(fl *flight, b []byte, now tcpip.MonotonicTime) {
-	tcp := b[ipv6HeaderLen:]
+func (f *flights) answer(fl *flight, r *run, now tcpip.MonotonicTime) {
+	tcp := r.head[ipv6HeaderLen:]
 	una, ack := fl.una, be32(tcp[8:])
 	straight := len(fl.mend.holes) == 0 // what fills a hole acknowledges what has long been there
 	if at, ok := fl.acked(ack, be16(tcp[14:]) == 0, now); ok && straight && !at.Before(fl.peer.revived) {
@@ -68,14 +68,19 @@ func (f *flights) answer(fl *flight, b []byte, now tcpip.MonotonicTime) {
 		fl.gauge.measured(now.Sub(at), ack, fl.next, now)
 	}
 	start, ok := firstSACK(tcp)
-	if !ok && ack != fl.una {
-		return // an old one
+	if !ok && ack != fl.una { // an old one
+		f.drip(fl, r, false, now)
+		return
 	}
 	fl.shut = be16(tcp[14:]) == 0
 	if fl.lacks(start, ok, una != fl.una, now) {
 		f.again(fl, now)
 	}
-	f.mendACK(fl, una, b, now)
+	f.mendACK(fl, una, r.head, now)
+	f.drip(fl, r, !straight && una != fl.una, now)
+	if m := &fl.mend; len(m.holes) == 0 && m.drip.rate == 0 {
+		f.unlist(fl)
+	}
 }
 
 // firstSACK returns the lowest sequence number above the acknowledgement that a

@@ -42,6 +42,8 @@ type mend struct {
 	aside bool   // the sender has been told, and mends by itself
 	told  bool   // of all that is there above una
 	until uint32 // what was in flight when it was told
+
+	drip drip
 }
 
 // A hole is missing at the far side.
@@ -53,7 +55,7 @@ type hole struct {
 
 // begin resets m for a flight at seq.
 func (m *mend) begin(seq uint32) {
-	*m = mend{high: seq, holes: m.holes[:0], credit: firstCredit, listed: m.listed}
+	*m = mend{high: seq, holes: m.holes[:0], credit: firstCredit, listed: m.listed, drip: drip{shown: seq}}
 }
 
 // acked notes that the far side has everything before una, which earns credit

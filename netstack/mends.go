@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
 )
 
 // maxMends bounds the flights that are mended at a time. The others' senders
@@ -18,9 +19,6 @@ func (f *flights) mendACK(fl *flight, una uint32, b []byte, now tcpip.MonotonicT
 	m := &fl.mend
 	if una != fl.una {
 		m.acked(fl.una, int((fl.una-una)/fl.packet)+1, now, fl.gauge.least())
-		if len(m.holes) == 0 {
-			f.unlist(fl)
-		}
 	}
 	sack := sackOption(tcp)
 	if sack == nil {
@@ -159,19 +157,35 @@ func (f *flights) wake(now, due tcpip.MonotonicTime) {
 	}
 }
 
-// mendTick looks at the holes that are due.
+// mendTick looks at the holes that are due, and at what drips.
 func (f *flights) mendTick() {
+	for _, pkt := range f.mendDue() {
+		f.deliver(pkt)
+	}
+}
+
+// mendDue returns what drips.
+func (f *flights) mendDue() (drips []*stack.PacketBuffer) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.closed {
-		return
+		return nil
 	}
 	now := f.clock.NowMonotonic()
 	f.mendAt = tcpip.MonotonicTime{}
 	for i := len(f.mends) - 1; i >= 0; i-- {
 		fl := f.mends[i]
-		switch m := &fl.mend; {
-		case len(m.holes) == 0:
+		m := &fl.mend
+		if m.drip.rate > 0 {
+			if pkt := m.drip.packet(fl.una, now); pkt != nil {
+				drips = append(drips, pkt)
+			}
+			if m.drip.rate > 0 {
+				f.wake(now, now.Add(time.Millisecond))
+			}
+		}
+		switch {
+		case len(m.holes) == 0 && m.drip.rate == 0:
 			f.unlist(fl)
 		case m.due == (tcpip.MonotonicTime{}):
 		case now.Before(m.due):
@@ -180,6 +194,7 @@ func (f *flights) mendTick() {
 			f.mendHoles(fl, now)
 		}
 	}
+	return drips
 }
 
 // tell adds acknowledgements after those of the batch that tell the sender all
