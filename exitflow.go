@@ -33,12 +33,13 @@ const (
 func (e *Exit) tcp(f *netstack.TCPFlow) {
 	growStack()
 	ctx := e.group.ctx
-	key, _ := f.Source().Addr().Prefix(innerPrefixBits)
-	if !e.limits.takeUser(key.String()) {
+	prefix, _ := f.Source().Addr().Prefix(innerPrefixBits)
+	key := prefix.String()
+	if !e.limits.takeUser(key) {
 		f.Refuse(errTooMany)
 		return
 	}
-	defer e.limits.giveUser(key.String())
+	defer e.limits.giveUser(key)
 	target := netip.AddrPortFrom(fromInner(f.Target().Addr()), f.Target().Port())
 	w := wish{
 		target: target.String(),
