@@ -10,9 +10,9 @@ import (
 )
 
 const (
-	// minSend is the least send buffer: about the ten packets with which any TCP
-	// may begin.
-	minSend = 16 << 10
+	// minSend is the least send buffer: little more than the ten packets with which
+	// any TCP may begin, and enough that wake-ups do not cost more than packets.
+	minSend = 20 << 10
 	// firstSend is the send buffer of a new connection. Each time that it was full
 	// and something of it has been acknowledged it may grow sendGrowth times,
 	// which is ahead of what slow start makes of the congestion window.
@@ -23,11 +23,12 @@ const (
 	maxSend = 12 << 20
 
 	// pathSend is shared by all that send to one peer, and so is what sendRate
-	// bytes a second make in the time of a round trip. On the way are buffers of
-	// sockets, the smallest of 4 MiB; what does not fit them is lost, and with
-	// many flows it takes luck to recover.
-	pathSend = 4 << 20
-	sendRate = 64 << 20
+	// bytes a second make in the time of a round trip. What is under way waits in
+	// the sockets on the way, before every packet of other flows, and what does not
+	// fit their 4 MiB is lost; with many flows it takes luck to recover. Half as
+	// much fills the way between processes on one machine as well.
+	pathSend = 2 << 20
+	sendRate = 128 << 20
 	// peerSend and allSend bound the memory of the send buffers to one peer, and
 	// of all. Beyond them every connection has minSend.
 	peerSend = 64 << 20

@@ -49,7 +49,7 @@ func TestSendBuffersAreShared(t *testing.T) {
 		{1, 0, pathSend},
 		{1, time.Second / 2, maxSend},
 		{2, 0, pathSend / 2},
-		{200, 0, pathSend / 200},
+		{100, 0, pathSend / 100},
 		{200, 100 * time.Millisecond, (pathSend + sendRate/10) / 200},
 		{200, time.Hour, peerSend / 200},
 		{1000, 0, minSend},
@@ -65,8 +65,12 @@ func TestSendBuffersAreShared(t *testing.T) {
 func TestClientsShareNoPath(t *testing.T) {
 	s := newSharing(true)
 	s.fill(clientAddr, someShares(100)...)
-	if got := s.fill(otherClient, new(share)); got != (allSend)/101 {
-		t.Errorf("a lone connection has %d bytes beside 100 of another client, want %d", got, allSend/101)
+	if got := s.fill(otherClient, new(share)); got != pathSend {
+		t.Errorf("a lone connection has %d bytes beside 100 of another client, want %d", got, pathSend)
+	}
+	s.fill(clientAddr, someShares(400)...)
+	if got := s.fill(otherClient, new(share)); got != allSend/502 {
+		t.Errorf("one of 502 connections has %d bytes, want %d", got, allSend/502)
 	}
 	client := newSharing(false)
 	client.fill(farAddr, someShares(99)...)
@@ -130,9 +134,9 @@ func TestShareOfNewConnection(t *testing.T) {
 	if got := s.first(farAddr); got != firstSend {
 		t.Errorf("the first connection begins with %d bytes, want %d", got, firstSend)
 	}
-	s.fill(farAddr, someShares(199)...)
-	if got := s.first(farAddr); got != pathSend/200 {
-		t.Errorf("the 200th connection begins with %d bytes, want %d", got, pathSend/200)
+	s.fill(farAddr, someShares(99)...)
+	if got := s.first(farAddr); got != pathSend/100 {
+		t.Errorf("the hundredth connection begins with %d bytes, want %d", got, pathSend/100)
 	}
 }
 
