@@ -104,6 +104,23 @@ func TestPostponedHandshakeOfQueuedData(t *testing.T) {
 	}
 }
 
+// Who did not need its turn has it no more.
+func TestTurnIsLost(t *testing.T) {
+	f := newField(t)
+	p := f.connect(f.client(1), addr(1))
+	f.now = start.Add(time.Minute)
+	now := f.r.at(f.now)
+	p.held = now.add(-f.r.host.timers.RekeyTimeout)
+	next := now.add(1)
+	f.r.host.drive.next = next // there were others
+	if err := p.propose(now, true); err != nil || p.pending != nil || p.held != next {
+		t.Errorf("a handshake in a turn of long ago: %v, held until %v, want %v", err, p.held, next)
+	}
+	if err := p.propose(now, true); err != nil || p.pending == nil || p.held != 0 {
+		t.Errorf("no handshake in its turn: %v", err)
+	}
+}
+
 // What waits for sessions is bounded over all peers.
 func TestQueuedPayloadsAreBounded(t *testing.T) {
 	f := newField(t)

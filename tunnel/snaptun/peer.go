@@ -69,9 +69,10 @@ func (p *peer) initiate(now instant, fresh bool) error {
 // propose is initiate if the host's drive allows it. Else a fresh attempt is held
 // until it has its turn, and another message of the same is left out.
 func (p *peer) propose(now instant, fresh bool) error {
+	turn := p.held
+	p.held = 0
 	switch {
-	case p.held != 0: // and that is now
-		p.held = 0
+	case turn != 0 && now.since(turn) < p.h.timers.RekeyTimeout: // not one of long ago
 		p.h.drive.started++
 	case p.h.drive.start(now):
 	case fresh:
