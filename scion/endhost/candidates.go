@@ -5,34 +5,31 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/scionproto/scion/pkg/addr"
-	"github.com/scionproto/scion/pkg/segment"
-
 	"github.com/snapproxy/snapproxy/scion"
 )
 
-// maxWork is how many paths, whole and half, the combinator may look at.
+// maxWork is how many ways, whole and half, may be looked at.
 const maxWork = 1 << 15
 
 // candidates are checked segments from which paths are made.
 type candidates struct {
-	src               addr.IA
-	ups, cores, downs []*segment.PathSegment
+	src               scion.IA
+	ups, cores, downs []*segment
 	refused           refusals
 	latencies         latencies // of all of them
 }
 
 // newest returns the segments without those that have a newer one of the very
 // same hops and peers, in their order.
-func newest(list []*segment.PathSegment) []*segment.PathSegment {
+func newest(list []*segment) []*segment {
 	best := map[string]int{}
 	for i, s := range list {
-		id := string(s.FullID())
-		if j, ok := best[id]; !ok || s.MinExpiry().After(list[j].MinExpiry()) {
+		id := string(s.appendHops(nil, true))
+		if j, ok := best[id]; !ok || s.expires().After(list[j].expires()) {
 			best[id] = i
 		}
 	}
-	var kept []*segment.PathSegment
+	var kept []*segment
 	for _, i := range slices.Sorted(maps.Values(best)) {
 		kept = append(kept, list[i])
 	}
@@ -42,15 +39,15 @@ func newest(list []*segment.PathSegment) []*segment.PathSegment {
 // dropStrayCores drops the core segments that no other segment leads to or
 // from. Asked with wildcards, services name all that they have.
 func (c *candidates) dropStrayCores(dst scion.IA) {
-	begin, end := map[addr.IA]bool{c.src: true}, map[addr.IA]bool{addr.IA(dst): true}
+	begin, end := map[scion.IA]bool{c.src: true}, map[scion.IA]bool{dst: true}
 	for _, s := range c.ups {
-		begin[s.FirstIA()] = true
+		begin[s.first()] = true
 	}
 	for _, s := range c.downs {
-		end[s.FirstIA()] = true
+		end[s.first()] = true
 	}
-	c.cores = slices.DeleteFunc(c.cores, func(s *segment.PathSegment) bool {
-		return !begin[s.LastIA()] || !end[s.FirstIA()]
+	c.cores = slices.DeleteFunc(c.cores, func(s *segment) bool {
+		return !begin[s.last()] || !end[s.first()]
 	})
 }
 
@@ -66,34 +63,27 @@ func (c candidates) within(most int) candidates {
 }
 
 // shortest returns the n shortest segments, of equals those that live longest.
-func shortest(list []*segment.PathSegment, n int) []*segment.PathSegment {
+func shortest(list []*segment, n int) []*segment {
 	list = slices.Clone(list)
-	slices.SortStableFunc(list, func(a, b *segment.PathSegment) int {
-		return cmp.Or(cmp.Compare(len(a.ASEntries), len(b.ASEntries)), b.MinExpiry().Compare(a.MinExpiry()))
+	slices.SortStableFunc(list, func(a, b *segment) int {
+		return cmp.Or(cmp.Compare(len(a.entries), len(b.entries)), b.expires().Compare(a.expires()))
 	})
 	return list[:min(n, len(list))]
 }
 
-// A junction is where segments meet: an AS, or a peering link between two.
-type junction struct {
-	ia                 addr.IA
-	up, down           addr.IA
-	upInter, downInter uint16
-}
-
-// work returns how many paths, whole and half, the combinator looks at, or any
-// number above most.
+// work returns how many ways, whole and half, there are to look at, or any number
+// above most.
 func (c candidates) work(most int) int {
 	downs := map[junction]int{}
 	for _, s := range c.downs {
-		for j := range junctions(s, true) {
+		for j := range parts(s, true) {
 			downs[j]++
 		}
 	}
 	cores := map[junction][]junction{}
 	for _, s := range c.cores {
-		from := junction{ia: s.LastIA()}
-		cores[from] = append(cores[from], junction{ia: s.FirstIA()})
+		from := junction{ia: s.last()}
+		cores[from] = append(cores[from], junction{ia: s.first()})
 	}
 	sum := len(c.ups)
 	through := func(j junction) {
@@ -106,7 +96,7 @@ func (c candidates) work(most int) int {
 	}
 	through(junction{ia: c.src})
 	for _, s := range c.ups {
-		for j := range junctions(s, false) {
+		for j := range parts(s, false) {
 			if sum > most {
 				return sum
 			}
@@ -114,24 +104,4 @@ func (c candidates) work(most int) int {
 		}
 	}
 	return sum
-}
-
-// junctions yields where an up or down segment can be entered or left.
-func junctions(s *segment.PathSegment, down bool) func(yield func(junction) bool) {
-	return func(yield func(junction) bool) {
-		for i, e := range s.ASEntries {
-			if i < len(s.ASEntries)-1 && !yield(junction{ia: e.Local}) {
-				return
-			}
-			for _, p := range e.PeerEntries {
-				j := junction{up: e.Local, upInter: p.HopField.ConsIngress, down: p.Peer, downInter: p.PeerInterface}
-				if down {
-					j.up, j.upInter, j.down, j.downInter = j.down, j.downInter, j.up, j.upInter
-				}
-				if !yield(j) {
-					return
-				}
-			}
-		}
-	}
 }

@@ -6,9 +6,6 @@ import (
 	"math"
 	"time"
 
-	"github.com/scionproto/scion/pkg/addr"
-	"github.com/scionproto/scion/pkg/segment"
-
 	"github.com/snapproxy/snapproxy/scion"
 )
 
@@ -43,85 +40,60 @@ func (r *refusals) add(err error) {
 	}
 }
 
-// decode decodes a segment so far as every known decoder agrees: all numbers
-// fit what paths have for them, and the ASes are chained. Unsigned extensions
-// are dropped.
-func decode(pb *pathSegment) (*segment.PathSegment, error) {
-	if pb == nil {
-		return nil, errNoSegment
-	}
-	for _, e := range pb.AsEntries {
-		if e.GetSigned() == nil {
-			return nil, errUnsigned
-		}
-	}
-	s, err := segment.SegmentFromPB(withoutUnsigned(pb))
-	if err != nil {
-		return nil, fmt.Errorf("malformed: %s", printable(err.Error(), maxErrorText))
-	}
-	if t := s.Info.Timestamp.Unix(); t < 0 || t > math.MaxUint32 {
-		return nil, errTimestamp
-	}
-	for i := range s.ASEntries {
-		e := &s.ASEntries[i]
-		if e.HopEntry.IngressMTU > math.MaxUint16 {
-			return nil, errMTU
-		}
-		for _, p := range e.PeerEntries {
-			if p.PeerMTU > math.MaxUint16 {
-				return nil, errMTU
-			}
-		}
-	}
-	return s, nil
-}
-
 // checkUsable returns an error if no path over s could work. It takes out of s
 // what it does without: peers that make no sense.
-func checkUsable(s *segment.PathSegment, core bool, now time.Time) error {
+func checkUsable(s *segment, core bool, now time.Time) error {
+	_, expires := s.lives()
 	switch {
-	case len(s.ASEntries) < 2:
+	case len(s.entries) < 2:
 		return errShort
-	case len(s.ASEntries) > maxSegmentHops:
+	case len(s.entries) > maxSegmentHops:
 		return errLong
-	case s.Info.Timestamp.After(now.Add(maxAhead)):
+	case s.made().After(now.Add(maxAhead)):
 		return errFuture
-	case !s.MaxExpiry().After(now):
+	case !expires.After(now):
 		return errExpired
 	}
-	seen := make(map[addr.IA]bool, len(s.ASEntries))
-	for i := range s.ASEntries {
-		e := &s.ASEntries[i]
-		hop := e.HopEntry.HopField
+	seen := make(map[scion.IA]bool, len(s.entries))
+	for i := range s.entries {
+		e := &s.entries[i]
 		switch {
-		case seen[e.Local]:
-			return fmt.Errorf("it loops: it visits %s twice", scion.IA(e.Local))
-		case e.MTU <= 0 || e.MTU > math.MaxUint16:
+		case seen[e.ia]:
+			return fmt.Errorf("it loops: it visits %s twice", e.ia)
+		case e.mtu == 0 || e.mtu > math.MaxUint16:
 			return errMTU
-		case i > 0 && hop.ConsIngress == 0, i < len(s.ASEntries)-1 && hop.ConsEgress == 0:
+		case i > 0 && e.hop.in == 0, i < len(s.entries)-1 && e.hop.out == 0:
 			return errNoInterface
-		case !core && e.Local.ISD() != s.ASEntries[0].Local.ISD():
+		case !core && e.ia.ISD() != s.first().ISD():
 			return errISDs
-		case len(e.PeerEntries) > maxPeers:
+		case len(e.peers) > maxPeers:
 			return errPeers
 		}
-		seen[e.Local] = true
-		e.PeerEntries = usablePeers(e)
+		seen[e.ia] = true
+		e.peers = usablePeers(e)
 	}
 	return nil
 }
 
 // usablePeers returns the peers of an AS that make sense, and takes a link
-// whose MTU is not announced for one as wide as the AS.
-func usablePeers(e *segment.ASEntry) []segment.PeerEntry {
-	var usable []segment.PeerEntry
-	for _, p := range e.PeerEntries {
-		if p.HopField.ConsIngress == 0 || p.PeerInterface == 0 || p.Peer == e.Local {
+// whose MTU is not announced for one as wide as the AS. Of a link that is named
+// twice the last word counts.
+func usablePeers(e *asEntry) []peerEntry {
+	var usable []peerEntry
+	at := map[junction]int{}
+	for _, p := range e.peers {
+		if p.hop.in == 0 || p.id == 0 || p.ia == e.ia {
 			continue
 		}
-		if p.PeerMTU == 0 {
-			p.PeerMTU = e.MTU
+		if p.mtu == 0 {
+			p.mtu = e.mtu
 		}
+		link := junction{up: e.ia, upInter: p.hop.in, down: p.ia, downInter: p.id}
+		if n, again := at[link]; again {
+			usable[n] = p
+			continue
+		}
+		at[link] = len(usable)
 		usable = append(usable, p)
 	}
 	return usable
@@ -132,12 +104,12 @@ func decodable(s Segments) (Segments, refusals) {
 	var refused refusals
 	keep := func(list segmentList) segmentList {
 		var kept segmentList
-		for _, pb := range list {
-			if _, err := decode(pb); err != nil {
+		for _, p := range list {
+			if _, err := decode(p); err != nil {
 				refused.add(err)
 				continue
 			}
-			kept = append(kept, pb)
+			kept = append(kept, p)
 		}
 		return kept
 	}

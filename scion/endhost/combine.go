@@ -1,14 +1,11 @@
 package endhost
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"math"
 	"syscall"
 	"time"
-
-	"github.com/scionproto/scion/pkg/addr"
-	"github.com/scionproto/scion/pkg/segment"
-	"github.com/scionproto/scion/private/path/combinator"
 
 	"github.com/snapproxy/snapproxy/scion"
 )
@@ -41,8 +38,8 @@ func combine(src, dst scion.IA, segments Segments, now time.Time) ([]*scion.Rout
 	}
 	c := checked(src, dst, segments, now)
 	var routes []*scion.Route
-	paths, err := combineChecked(src, dst, c.within(maxWork))
-	for _, p := range paths {
+	var err error
+	for _, p := range join(c.within(maxWork).ways(dst)) {
 		r, refused := newRoute(src, dst, p, now)
 		if refused != nil {
 			err = refused
@@ -73,26 +70,27 @@ func combine(src, dst scion.IA, segments Segments, now time.Time) ([]*scion.Rout
 // checked decodes the segments and keeps those of which a path from src to dst
 // could be made.
 func checked(src, dst scion.IA, segments Segments, now time.Time) candidates {
-	c := candidates{src: addr.IA(src)}
-	take := func(kind string, list segmentList, core bool, end scion.IA) []*segment.PathSegment {
-		var kept []*segment.PathSegment
-		for _, pb := range list {
-			s, err := decode(pb)
+	c := candidates{src: src}
+	take := func(kind string, list segmentList, core bool, end scion.IA) []*segment {
+		var kept []*segment
+		for _, p := range list {
+			s, err := decode(p)
 			if err == nil {
 				err = checkUsable(s, core, now)
 			}
-			if err == nil && !core && scion.IA(s.LastIA()) != end {
-				err = fmt.Errorf("it ends in %s, not in %s", scion.IA(s.LastIA()), end)
+			if err == nil && !core && s.last() != end {
+				err = fmt.Errorf("it ends in %s, not in %s", s.last(), end)
 			}
 			if err != nil {
 				c.refused.add(fmt.Errorf("%s segment: %w", kind, err))
 				continue
 			}
-			for i := range s.ASEntries {
-				e := &s.ASEntries[i]
+			for i := range s.entries {
+				e := &s.entries[i]
 				c.latencies.add(e)
-				e.Extensions = segment.Extensions{}
+				e.latency = announced{}
 			}
+			s.hash = sha256.Sum256(s.appendHops(nil, false))
 			kept = append(kept, s)
 		}
 		return newest(kept)
@@ -104,26 +102,12 @@ func checked(src, dst scion.IA, segments Segments, now time.Time) candidates {
 	return c
 }
 
-// combineChecked is the reference combinator, whose panics are errors here.
-func combineChecked(src, dst scion.IA, c candidates) (paths []combinator.Path, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			paths, err = nil, fmt.Errorf("the segments could not be combined: %v", r)
-		}
-	}()
-	return combinator.Combine(addr.IA(src), addr.IA(dst), c.ups, c.cores, c.downs, false), nil
-}
-
-// newRoute makes a route of a path of the combinator, or says what is wrong
-// with it.
-func newRoute(src, dst scion.IA, p combinator.Path, now time.Time) (*scion.Route, error) {
+// newRoute makes a route of a path, or says what is wrong with it.
+func newRoute(src, dst scion.IA, p joined, now time.Time) (*scion.Route, error) {
 	r := &scion.Route{
 		Src: src, Dst: dst,
-		MTU:    int(p.Metadata.MTU),
-		Expiry: p.Metadata.Expiry,
-	}
-	for _, i := range p.Metadata.Interfaces {
-		r.Interfaces = append(r.Interfaces, scion.Interface{IA: scion.IA(i.IA), ID: uint16(i.ID)})
+		MTU: int(p.mtu), Expiry: p.expiry,
+		Interfaces: p.interfaces,
 	}
 	if !r.Expiry.After(now) {
 		return nil, errExpired
@@ -132,7 +116,7 @@ func newRoute(src, dst scion.IA, p combinator.Path, now time.Time) (*scion.Route
 		return nil, err
 	}
 	var err error
-	r.Path, err = scion.NewPath(p.SCIONPath.Raw)
+	r.Path, err = scion.NewPath(p.raw)
 	return r, err
 }
 

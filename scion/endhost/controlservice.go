@@ -12,8 +12,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/scionproto/scion/pkg/proto/control_plane"
-
 	"github.com/snapproxy/snapproxy/scion"
 )
 
@@ -187,11 +185,11 @@ func (c *ControlService) askOne(ctx context.Context, addr netip.AddrPort, dst sc
 // distinct returns the segments without repetitions: questions overlap.
 func distinct(list segmentList) segmentList {
 	seen := map[string]bool{}
-	return slices.DeleteFunc(list, func(s *pathSegment) bool {
+	return slices.DeleteFunc(list, func(s *PathSegment) bool {
 		var id strings.Builder
-		id.Write(s.SegmentInfo)
-		for _, e := range s.AsEntries {
-			id.Write(e.GetSigned().GetHeaderAndBody())
+		id.Write(s.Info)
+		for _, e := range s.Entries {
+			id.Write(e.HeaderAndBody)
 		}
 		again := seen[id.String()]
 		seen[id.String()] = true
@@ -231,14 +229,14 @@ func parseLookup(s *Segments, b []byte) error {
 		if err != nil {
 			return err
 		}
-		var kind control_plane.SegmentType
+		var kind int32
 		var list []byte
 		err = eachField(entry, func(f field) (err error) {
 			switch f.num {
 			case 1:
 				var v uint64
 				v, err = f.uint64()
-				kind = control_plane.SegmentType(v)
+				kind = int32(v)
 			case 2:
 				list, err = f.message()
 			}
@@ -260,14 +258,15 @@ func parseLookup(s *Segments, b []byte) error {
 	})
 }
 
-func (s *Segments) part(kind control_plane.SegmentType) *segmentList {
+// part returns the list of a SegmentType of proto/control_plane/v1/seg.proto.
+func (s *Segments) part(kind int32) *segmentList {
 	switch kind {
-	case control_plane.SegmentType_SEGMENT_TYPE_UP:
+	case 1:
 		return &s.Up
-	case control_plane.SegmentType_SEGMENT_TYPE_CORE:
-		return &s.Core
-	case control_plane.SegmentType_SEGMENT_TYPE_DOWN:
+	case 2:
 		return &s.Down
+	case 3:
+		return &s.Core
 	}
 	return nil
 }

@@ -42,7 +42,11 @@ func (s *lookupServer) Segments(_ context.Context, r *connect.Request[control_pl
 	} {
 		if list, ok := s.known[question+" "+name]; ok {
 			found = true
-			answer.Segments[int32(kind)] = &control_plane.SegmentsResponse_Segments{Segments: list}
+			segments := &control_plane.SegmentsResponse_Segments{}
+			for _, p := range list {
+				segments.Segments = append(segments.Segments, theirs(p))
+			}
+			answer.Segments[int32(kind)] = segments
 		}
 	}
 	if !found {

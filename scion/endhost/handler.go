@@ -155,13 +155,7 @@ func (h *handler) segments(w http.ResponseWriter, r *http.Request) {
 			next = strconv.Itoa(at)
 		}
 	}
-	answer, err := appendSegments(nil, s, next)
-	if err != nil {
-		h.log.Warn("segments could not be encoded", "to", request.dst, "error", err)
-		writeText(w, http.StatusInternalServerError, "the segments could not be encoded")
-		return
-	}
-	writeProto(w, answer)
+	writeProto(w, appendSegments(nil, s, next))
 }
 
 // parsePageToken parses a page token of ours: an offset.

@@ -10,8 +10,6 @@ import (
 	"strings"
 	"testing"
 
-	"google.golang.org/protobuf/proto"
-
 	"github.com/snapproxy/snapproxy/scion"
 )
 
@@ -46,7 +44,7 @@ func TestHandlerAnswersAsTheRustOne(t *testing.T) {
 	ask := func(src, dst string) string {
 		return string(segmentsRequest{as(src), as(dst), 128, ""}.append(nil))
 	}
-	good, _ := appendSegments(nil, segments, "")
+	good := appendSegments(nil, segments, "")
 	const apisJSON = `{"groups":[{"apis":[{"address":"http://a.example"},{"address":"http://b.example"}]},{"apis":[]}]}`
 	const apisProto = "\x0a\x28\x0a\x12\x0a\x10http://a.example\x0a\x12\x0a\x10http://b.example\x0a\x00"
 	tests := []struct {
@@ -114,14 +112,13 @@ func TestHandlerOfNothing(t *testing.T) {
 func TestHandlerLeavesOutWhatStrictDecodersRefuse(t *testing.T) {
 	w := newWorld(t)
 	good := w.segment(t, "110 1>2 111")
-	d := drawn{bytes.Repeat([]byte{15}, 40)} // a MAC of seven bytes, and an egress at the end
-	var infoless = proto.Clone(good).(*pathSegment)
-	infoless.SegmentInfo = []byte("\x10\x80\x80\x04") // segment_id 65536
-	early := proto.Clone(good).(*pathSegment)
-	early.SegmentInfo = []byte("\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01") // timestamp -1
+	d := drawn{bytes.Repeat([]byte{15}, 40)}                                                    // a MAC of seven bytes, and an egress at the end
+	infoless := &PathSegment{[]byte("\x10\x80\x80\x04"), good.Entries}                          // segment_id 65536
+	early := &PathSegment{[]byte("\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"), good.Entries} // timestamp -1
+	unsigned := &PathSegment{good.Info, make([]SignedEntry, 2)}
 	c := clientOf(t, NewHandler(HandlerConfig{Segments: func(context.Context, scion.IA, scion.IA) (Segments, error) {
 		return Segments{
-			Up:   segmentList{unsigned(good), nil, good, infoless},
+			Up:   segmentList{unsigned, nil, good, infoless},
 			Core: segmentList{d.segment(w.made), early},
 			Down: segmentList{good, {}},
 		}, nil

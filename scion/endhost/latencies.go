@@ -3,8 +3,6 @@ package endhost
 import (
 	"time"
 
-	"github.com/scionproto/scion/pkg/segment"
-
 	"github.com/snapproxy/snapproxy/scion"
 )
 
@@ -21,23 +19,22 @@ type latencies struct {
 }
 
 // add adds what an AS announces in its entry.
-func (l *latencies) add(e *segment.ASEntry) {
-	if e.Extensions.StaticInfo == nil {
+func (l *latencies) add(e *asEntry) {
+	if len(e.latency.intra)+len(e.latency.inter) == 0 {
 		return
 	}
 	if l.across == nil {
 		l.across, l.between = map[[2]scion.Interface]time.Duration{}, map[scion.Interface]time.Duration{}
 	}
-	announced := e.Extensions.StaticInfo.Latency
-	egress := scion.Interface{IA: scion.IA(e.Local), ID: e.HopEntry.HopField.ConsEgress}
-	for id, v := range announced.Intra {
-		if v >= 0 && v <= maxLatency {
+	egress := scion.Interface{IA: e.ia, ID: e.hop.out}
+	for id, us := range e.latency.intra {
+		if v := time.Duration(us) * time.Microsecond; v <= maxLatency {
 			pair := ordered(egress, scion.Interface{IA: egress.IA, ID: uint16(id)})
 			l.across[pair] = max(l.across[pair], v)
 		}
 	}
-	for id, v := range announced.Inter {
-		if v >= 0 && v <= maxLatency {
+	for id, us := range e.latency.inter {
+		if v := time.Duration(us) * time.Microsecond; v <= maxLatency {
 			local := scion.Interface{IA: egress.IA, ID: uint16(id)}
 			l.between[local] = max(l.between[local], v)
 		}

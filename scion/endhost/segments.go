@@ -1,36 +1,28 @@
 package endhost
 
-import (
-	"github.com/scionproto/scion/pkg/proto/control_plane"
-)
-
 // Segments are path segments by the part that they can play in a path. They
 // are shared and must not be changed.
 type Segments struct {
-	Up   []*control_plane.PathSegment // from a core AS down to the source
-	Core []*control_plane.PathSegment // between core ASes, from the destination's side to the source's
-	Down []*control_plane.PathSegment // from a core AS down to the destination
+	Up   []*PathSegment // from a core AS down to the source
+	Core []*PathSegment // between core ASes, from the destination's side to the source's
+	Down []*PathSegment // from a core AS down to the destination
 }
 
-type (
-	pathSegment = control_plane.PathSegment
-	segmentList = []*pathSegment
-)
+// A PathSegment is a path segment as ASes have made and signed it, encoded as
+// PathSegment of proto/control_plane/v1/seg.proto has it. Unsigned extensions,
+// which concern EPIC, are left out.
+type PathSegment struct {
+	Info    []byte        // SegmentInformation
+	Entries []SignedEntry // one for each AS, in the order of the beacon
+}
+
+// A SignedEntry is what an AS says of itself in a segment.
+type SignedEntry struct {
+	HeaderAndBody []byte // of a header of proto/crypto/v1/signed.proto, and an ASEntrySignedBody
+	Signature     []byte
+}
+
+type segmentList = []*PathSegment
 
 // Len returns how many segments there are.
 func (s Segments) Len() int { return len(s.Up) + len(s.Core) + len(s.Down) }
-
-// withoutUnsigned returns a segment without the unsigned extensions of its
-// entries.
-func withoutUnsigned(s *pathSegment) *pathSegment {
-	for _, e := range s.AsEntries {
-		if e.Unsigned != nil {
-			bare := &pathSegment{SegmentInfo: s.SegmentInfo}
-			for _, e := range s.AsEntries {
-				bare.AsEntries = append(bare.AsEntries, &control_plane.ASEntry{Signed: e.Signed})
-			}
-			return bare
-		}
-	}
-	return s
-}

@@ -5,10 +5,7 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/scionproto/scion/pkg/proto/control_plane"
-	"github.com/scionproto/scion/pkg/proto/crypto"
 	"google.golang.org/protobuf/encoding/protowire"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/snapproxy/snapproxy/scion"
 )
@@ -74,20 +71,26 @@ func parseSegmentsRequest(b []byte) (r segmentsRequest, err error) {
 }
 
 // appendSegments appends a ListSegmentsResponse.
-func appendSegments(b []byte, s Segments, next string) ([]byte, error) {
+func appendSegments(b []byte, s Segments, next string) []byte {
 	for _, part := range []struct {
 		num      protowire.Number
-		segments []*control_plane.PathSegment
+		segments segmentList
 	}{{1, s.Up}, {2, s.Down}, {3, s.Core}} {
-		for _, segment := range part.segments {
-			m, err := proto.Marshal(segment)
-			if err != nil {
-				return nil, fmt.Errorf("encode a segment: %w", err)
-			}
-			b = appendMessage(b, part.num, m)
+		for _, s := range part.segments {
+			b = appendMessage(b, part.num, s.append(nil))
 		}
 	}
-	return appendText(b, 4, next), nil
+	return appendText(b, 4, next)
+}
+
+// append appends a PathSegment.
+func (s *PathSegment) append(b []byte) []byte {
+	b = appendBytes(b, 1, s.Info)
+	for _, e := range s.Entries {
+		signed := appendBytes(appendBytes(nil, 1, e.HeaderAndBody), 2, e.Signature)
+		b = appendMessage(b, 2, appendMessage(nil, 1, signed))
+	}
+	return b
 }
 
 // parseSegments appends the segments of a ListSegmentsResponse to s.
@@ -113,7 +116,7 @@ func parseSegments(s *Segments, b []byte) (next string, err error) {
 
 // append appends the segment in f to a part of s. One that is malformed or too
 // long becomes an empty one, which Combine counts: the others may be good.
-func (s *Segments) append(part *[]*control_plane.PathSegment, f field) error {
+func (s *Segments) append(part *segmentList, f field) error {
 	if s.Len() >= maxSegments {
 		return errSegmentCount
 	}
@@ -123,7 +126,7 @@ func (s *Segments) append(part *[]*control_plane.PathSegment, f field) error {
 	}
 	segment, err := parsePathSegment(m)
 	if err != nil {
-		segment = &pathSegment{}
+		segment = &PathSegment{}
 	}
 	*part = append(*part, segment)
 	return nil
@@ -131,8 +134,8 @@ func (s *Segments) append(part *[]*control_plane.PathSegment, f field) error {
 
 // parsePathSegment parses the outer layers of a PathSegment and leaves what is
 // signed as it is. Unsigned extensions, which concern EPIC, are dropped.
-func parsePathSegment(b []byte) (*control_plane.PathSegment, error) {
-	segment := &control_plane.PathSegment{}
+func parsePathSegment(b []byte) (*PathSegment, error) {
+	segment := &PathSegment{}
 	err := eachField(b, func(f field) error {
 		if f.num != 1 && f.num != 2 {
 			return nil
@@ -144,22 +147,22 @@ func parsePathSegment(b []byte) (*control_plane.PathSegment, error) {
 		case len(m) > maxEntry:
 			return errEntryLength
 		case f.num == 1:
-			segment.SegmentInfo = bytes.Clone(m)
+			segment.Info = bytes.Clone(m)
 			return nil
-		case len(segment.AsEntries) >= maxEntries:
+		case len(segment.Entries) >= maxEntries:
 			return errEntryCount
 		}
 		entry, err := parseEntry(m)
-		segment.AsEntries = append(segment.AsEntries, entry)
+		segment.Entries = append(segment.Entries, entry)
 		return err
 	})
 	return segment, err
 }
 
 // parseEntry parses an ASEntry as far as its signed message, which is copied.
-func parseEntry(b []byte) (*control_plane.ASEntry, error) {
-	var signed *crypto.SignedMessage
-	err := eachField(b, func(f field) error {
+func parseEntry(b []byte) (e SignedEntry, err error) {
+	signed := false
+	err = eachField(b, func(f field) error {
 		if f.num != 1 {
 			return nil
 		}
@@ -167,22 +170,22 @@ func parseEntry(b []byte) (*control_plane.ASEntry, error) {
 		if err != nil {
 			return err
 		}
-		signed = &crypto.SignedMessage{}
+		e, signed = SignedEntry{}, true
 		return eachField(m, func(f field) (err error) {
 			var v []byte
 			switch f.num {
 			case 1:
 				v, err = f.message()
-				signed.HeaderAndBody = bytes.Clone(v)
+				e.HeaderAndBody = bytes.Clone(v)
 			case 2:
 				v, err = f.message()
-				signed.Signature = bytes.Clone(v)
+				e.Signature = bytes.Clone(v)
 			}
 			return err
 		})
 	})
-	if err == nil && signed == nil {
+	if err == nil && !signed {
 		err = errUnsigned
 	}
-	return &control_plane.ASEntry{Signed: signed}, err
+	return e, err
 }

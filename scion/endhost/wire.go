@@ -13,6 +13,7 @@ import (
 
 var (
 	errWireType = errors.New("malformed message: a field has another type")
+	errNumber   = errors.New("malformed message: a field number is too large")
 	errNotText  = errors.New("malformed message: a string is not UTF-8")
 	errTooMany  = errors.New("malformed message: too many elements")
 )
@@ -32,6 +33,9 @@ func eachField(b []byte, f func(field) error) error {
 		num, typ, n := protowire.ConsumeTag(b)
 		if n < 0 {
 			return malformed(n)
+		}
+		if num > protowire.MaxValidNumber {
+			return errNumber
 		}
 		b = b[n:]
 		v := field{num: num, typ: typ}
@@ -116,11 +120,15 @@ func appendMessage(b []byte, num protowire.Number, v []byte) []byte {
 	return protowire.AppendBytes(protowire.AppendTag(b, num, protowire.BytesType), v)
 }
 
-func appendText(b []byte, num protowire.Number, s string) []byte {
-	if s == "" {
+func appendBytes(b []byte, num protowire.Number, v []byte) []byte {
+	if len(v) == 0 {
 		return b
 	}
-	return appendMessage(b, num, []byte(s))
+	return appendMessage(b, num, v)
+}
+
+func appendText(b []byte, num protowire.Number, s string) []byte {
+	return appendBytes(b, num, []byte(s))
 }
 
 // appendPacked appends a repeated field of numbers.

@@ -17,7 +17,7 @@ import (
 	"github.com/scionproto/scion/pkg/addr"
 	cryptopb "github.com/scionproto/scion/pkg/proto/crypto"
 	"github.com/scionproto/scion/pkg/scrypto/signed"
-	"github.com/scionproto/scion/pkg/segment"
+	seg "github.com/scionproto/scion/pkg/segment"
 	"github.com/scionproto/scion/pkg/segment/extensions/staticinfo"
 	"github.com/scionproto/scion/pkg/segment/iface"
 	"github.com/scionproto/scion/pkg/slayers/path"
@@ -35,7 +35,7 @@ type world struct {
 	made    time.Time // timestamp of the segments
 	expTime uint8
 	latency bool // announce latencies
-	peers   map[scion.IA][]segment.PeerEntry
+	peers   map[scion.IA][]seg.PeerEntry
 	signer  *ecdsa.PrivateKey
 	id      uint16
 }
@@ -49,7 +49,7 @@ func newWorld(t testing.TB) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &world{made: time.Now().Truncate(time.Second), expTime: 63, peers: map[scion.IA][]segment.PeerEntry{}, signer: key}
+	return &world{made: time.Now().Truncate(time.Second), expTime: 63, peers: map[scion.IA][]seg.PeerEntry{}, signer: key}
 }
 
 // as returns the AS of a short name: 111 is 1-ff00:0:111.
@@ -64,9 +64,9 @@ func as(short string) scion.IA {
 // link makes a peering link.
 func (w *world) link(a string, aID uint16, b string, bID uint16) {
 	add := func(local, remote scion.IA, in, out uint16) {
-		w.peers[local] = append(w.peers[local], segment.PeerEntry{
+		w.peers[local] = append(w.peers[local], seg.PeerEntry{
 			Peer: addr.IA(remote), PeerInterface: out, PeerMTU: 1400,
-			HopField: segment.HopField{ConsIngress: in},
+			HopField: seg.HopField{ConsIngress: in},
 		})
 	}
 	add(as(a), as(b), aID, bID)
@@ -74,11 +74,11 @@ func (w *world) link(a string, aID uint16, b string, bID uint16) {
 }
 
 // segment makes a segment like "110 1>2 111 3>4 112", from its core AS on.
-func (w *world) segment(t testing.TB, text string) *pathSegment {
+func (w *world) segment(t testing.TB, text string) *PathSegment {
 	t.Helper()
 	words := strings.Fields(text)
 	w.id += 4099
-	s, err := segment.CreateSegment(w.made, w.id)
+	s, err := seg.CreateSegment(w.made, w.id)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +91,7 @@ func (w *world) segment(t testing.TB, text string) *pathSegment {
 			a, b, _ := strings.Cut(words[i+1], ">")
 			out, nextIn, next = number(t, a), number(t, b), as(words[i+2])
 		}
-		e := segment.ASEntry{Local: addr.IA(local), Next: addr.IA(next), MTU: hopMTU - i/2}
+		e := seg.ASEntry{Local: addr.IA(local), Next: addr.IA(next), MTU: hopMTU - i/2}
 		e.HopEntry.IngressMTU = 1450
 		e.HopEntry.HopField = w.hop(local, beta, in, out)
 		mac := e.HopEntry.HopField.MAC
@@ -108,11 +108,11 @@ func (w *world) segment(t testing.TB, text string) *pathSegment {
 		beta ^= binary.BigEndian.Uint16(mac[:])
 		in = nextIn
 	}
-	return segment.PathSegmentToPB(s)
+	return ofTheirs(seg.PathSegmentToPB(s))
 }
 
 // latencies announces a millisecond across an AS and ten across a link.
-func (w *world) latencies(in, out uint16, peers []segment.PeerEntry) staticinfo.LatencyInfo {
+func (w *world) latencies(in, out uint16, peers []seg.PeerEntry) staticinfo.LatencyInfo {
 	l := staticinfo.LatencyInfo{
 		Intra: map[iface.ID]time.Duration{iface.ID(in): time.Millisecond},
 		Inter: map[iface.ID]time.Duration{iface.ID(out): 10 * time.Millisecond},
@@ -133,9 +133,9 @@ func number(t testing.TB, s string) uint16 {
 }
 
 // hop returns a hop field of an AS.
-func (w *world) hop(ia scion.IA, beta, in, out uint16) segment.HopField {
+func (w *world) hop(ia scion.IA, beta, in, out uint16) seg.HopField {
 	hop := path.HopField{ExpTime: w.expTime, ConsIngress: in, ConsEgress: out}
-	return segment.HopField{
+	return seg.HopField{
 		ExpTime: w.expTime, ConsIngress: in, ConsEgress: out,
 		MAC: macOf(ia, path.InfoField{SegID: beta, Timestamp: uint32(w.made.Unix())}, hop),
 	}
