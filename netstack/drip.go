@@ -11,7 +11,7 @@ import (
 const (
 	// dripBurst is what a filled hole may acknowledge at a stroke.
 	dripBurst = 32 << 10
-	// The rest takes half a round trip, but not more than maxDrip.
+	// The rest takes half as long as the hole was there, at most maxDrip.
 	maxDrip = 200 * time.Millisecond
 )
 
@@ -29,17 +29,17 @@ type drip struct {
 }
 
 // drip makes a packet for the sender of a flight acknowledge no more than it may
-// know. That it filled a hole is where a drip begins.
-func (f *flights) drip(fl *flight, r *run, filled bool, now tcpip.MonotonicTime) {
+// know. One that filled a hole, which held acknowledgements back for so long,
+// begins a drip.
+func (f *flights) drip(fl *flight, r *run, held time.Duration, now tcpip.MonotonicTime) {
 	d := &fl.mend.drip
 	b := r.head
 	tcp := b[ipv6HeaderLen:]
-	if filled && fl.mend.listed > 0 && fl.una-d.shown > dripBurst {
+	if ms := uint32(min(held/2, maxDrip) / time.Millisecond); ms > 1 && fl.mend.listed > 0 && fl.una-d.shown > dripBurst {
 		if d.rate == 0 {
 			d.shown, d.at = d.shown+dripBurst, now
 		}
-		ms := uint32(min(fl.gauge.smooth/2, maxDrip) / time.Millisecond)
-		d.rate = max(d.rate, (fl.una-d.shown)/max(ms, 1), dripBurst/8)
+		d.rate = max(d.rate, (fl.una-d.shown)/ms, dripBurst/8)
 	}
 	if d.rate > 0 {
 		d.more(fl.una, now)

@@ -1,6 +1,10 @@
 package netstack
 
-import "gvisor.dev/gvisor/pkg/tcpip"
+import (
+	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+)
 
 // heard notes the TCP packets of a batch that came in, and returns what of them
 // and after them the senders should see.
@@ -62,14 +66,18 @@ func (f *flights) take(r *run, now tcpip.MonotonicTime) *peer {
 func (f *flights) answer(fl *flight, r *run, now tcpip.MonotonicTime) {
 	tcp := r.head[ipv6HeaderLen:]
 	una, ack := fl.una, be32(tcp[8:])
-	straight := len(fl.mend.holes) == 0 // what fills a hole acknowledges what has long been there
+	// What fills a hole acknowledges what has long been there.
+	straight, held := len(fl.mend.holes) == 0, time.Duration(0)
+	if !straight {
+		held = now.Sub(fl.mend.holes[0].seen)
+	}
 	if at, ok := fl.acked(ack, be16(tcp[14:]) == 0, now); ok && straight && !at.Before(fl.peer.revived) {
 		fl.peer.measured(now.Sub(at))
 		fl.gauge.measured(now.Sub(at), ack, fl.next, now)
 	}
 	start, ok := firstSACK(tcp)
 	if !ok && ack != fl.una { // an old one
-		f.drip(fl, r, false, now)
+		f.drip(fl, r, 0, now)
 		return
 	}
 	fl.shut = be16(tcp[14:]) == 0
@@ -77,7 +85,10 @@ func (f *flights) answer(fl *flight, r *run, now tcpip.MonotonicTime) {
 		f.again(fl, now)
 	}
 	f.mendACK(fl, una, r.head, now)
-	f.drip(fl, r, !straight && una != fl.una, now)
+	if una == fl.una {
+		held = 0
+	}
+	f.drip(fl, r, held, now)
 	if m := &fl.mend; len(m.holes) == 0 && m.drip.rate == 0 {
 		f.unlist(fl)
 	}
