@@ -47,7 +47,7 @@ var quickPlan = plan{
 	latency: 500 * time.Millisecond, connections: 500 * time.Millisecond,
 	idle: 2 * time.Second, many: 200, starts: 1,
 	tunnels: []int{10, 1000}, packets: time.Second, packetRounds: 1,
-	gateway: 300 * time.Millisecond, gatewayFlood: 60000,
+	gateway: 300 * time.Millisecond, gatewayFlood: 150000,
 	floor: 200 * time.Millisecond, crowd: 1000,
 }
 
