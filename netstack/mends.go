@@ -61,7 +61,7 @@ func (f *flights) mendACK(fl *flight, una uint32, b []byte, now tcpip.MonotonicT
 // mendHoles fills the holes whose time has come, and waits for the others.
 func (f *flights) mendHoles(fl *flight, now tcpip.MonotonicTime) {
 	m := &fl.mend
-	if m.aside || len(m.holes) == 0 {
+	if m.aside || len(m.holes) == 0 || fl.empty() {
 		m.due = tcpip.MonotonicTime{}
 		return
 	}
