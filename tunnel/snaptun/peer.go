@@ -12,18 +12,15 @@ const sessionSlots = 8
 //
 // A new session goes through the same states beside the current one.
 type peer struct {
-	// What every packet looks at stands together: of many peers it is memory that
-	// nobody has touched for long.
-	h       *host
-	current *Keypair // used for sending
-	clocks
-	key  PublicKey
-	ring [sessionSlots]*Keypair // by our index
+	h      *host
+	key    PublicKey
+	shared digest // X25519 of the two static keys
 
 	base    uint32 // upper 24 bits of our indices
 	counter uint8  // lower 8 bits of the last one
 
-	shared            digest // X25519 of the two static keys
+	ring              [sessionSlots]*Keypair // by our index
+	current           *Keypair               // used for sending
 	pending, previous *initiation
 	newest            stamp // of the initiations accepted
 	queue             queue
@@ -34,6 +31,8 @@ type peer struct {
 	awaitsMAC bool
 	cookie    [macSize]byte
 	cookieAt  instant
+
+	clocks
 }
 
 // nextIndex returns an index for a session to be, never one that would push the

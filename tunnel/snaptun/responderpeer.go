@@ -6,8 +6,10 @@ import "time"
 // Origin and ID never change and may be called at any time; the other methods
 // need the same exclusive access as the Responder.
 type Peer[A comparable] struct {
-	origin A
-	route  A
+	peer
+	origin   A
+	route    A
+	identity *identity[A]
 
 	// The packet that chose the route.
 	routeKeys    *Keypair
@@ -15,11 +17,7 @@ type Peer[A comparable] struct {
 
 	muted instant // since when not authorized; 0 if it is
 	wake  instant // when the schedule looks at it; 0 if it is not there
-
-	peer // begins with what every packet looks at, like the above
-
-	identity *identity[A]
-	place    int // in the schedule
+	place int     // in the schedule
 }
 
 // Key returns the identity of the peer.

@@ -5,14 +5,7 @@ import "container/heap"
 // A schedule is a heap of peers by the time at which they want to be looked at.
 // That time may be earlier than their deadline, never later: a deadline that
 // moves later, as with every packet, costs nothing.
-type schedule[A comparable] []appointment[A]
-
-// An appointment is a peer and its wake, so that comparing needs not look at the
-// peers.
-type appointment[A comparable] struct {
-	wake instant
-	peer *Peer[A]
-}
+type schedule[A comparable] []*Peer[A]
 
 // update moves a peer to the front of its deadline, if it is behind it.
 func (s *schedule[A]) update(p *Peer[A]) {
@@ -27,7 +20,6 @@ func (s *schedule[A]) update(p *Peer[A]) {
 		heap.Push(s, p)
 	case d < p.wake:
 		p.wake = d
-		(*s)[p.place].wake = d
 		heap.Fix(s, p.place)
 	}
 }
@@ -54,19 +46,19 @@ func (s schedule[A]) Less(i, j int) bool { return s[i].wake < s[j].wake }
 
 func (s schedule[A]) Swap(i, j int) {
 	s[i], s[j] = s[j], s[i]
-	s[i].peer.place, s[j].peer.place = i, j
+	s[i].place, s[j].place = i, j
 }
 
 func (s *schedule[A]) Push(x any) {
 	p := x.(*Peer[A])
 	p.place = len(*s)
-	*s = append(*s, appointment[A]{p.wake, p})
+	*s = append(*s, p)
 }
 
 func (s *schedule[A]) Pop() any {
 	last := len(*s) - 1
-	p := (*s)[last].peer
-	(*s)[last] = appointment[A]{}
+	p := (*s)[last]
+	(*s)[last] = nil
 	*s = (*s)[:last]
 	p.wake = 0
 	return p
