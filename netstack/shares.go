@@ -12,7 +12,7 @@ import (
 const (
 	// minSend is the least send buffer: little more than the ten packets with which
 	// any TCP may begin, and enough that wake-ups do not cost more than packets.
-	minSend = 20 << 10
+	minSend = 24 << 10
 	// firstSend is the send buffer of a new connection. Each time that it was full
 	// and something of it has been acknowledged it may grow sendGrowth times,
 	// which is ahead of what slow start makes of the congestion window.

@@ -49,7 +49,7 @@ func TestSendBuffersAreShared(t *testing.T) {
 		{1, 0, pathSend},
 		{1, time.Second / 2, maxSend},
 		{2, 0, pathSend / 2},
-		{100, 0, pathSend / 100},
+		{50, 0, pathSend / 50},
 		{200, 100 * time.Millisecond, (pathSend + sendRate/10) / 200},
 		{200, time.Hour, peerSend / 200},
 		{1000, 0, minSend},
@@ -73,9 +73,9 @@ func TestClientsShareNoPath(t *testing.T) {
 		t.Errorf("one of 502 connections has %d bytes, want %d", got, allSend/502)
 	}
 	client := newSharing(false)
-	client.fill(farAddr, someShares(99)...)
-	if got := client.fill(otherClient, new(share)); got != pathSend/100 {
-		t.Errorf("a client's hundredth connection has %d bytes, want %d", got, pathSend/100)
+	client.fill(farAddr, someShares(49)...)
+	if got := client.fill(otherClient, new(share)); got != pathSend/50 {
+		t.Errorf("a client's fiftieth connection has %d bytes, want %d", got, pathSend/50)
 	}
 }
 
@@ -134,9 +134,9 @@ func TestShareOfNewConnection(t *testing.T) {
 	if got := s.first(farAddr); got != firstSend {
 		t.Errorf("the first connection begins with %d bytes, want %d", got, firstSend)
 	}
-	s.fill(farAddr, someShares(99)...)
-	if got := s.first(farAddr); got != pathSend/100 {
-		t.Errorf("the hundredth connection begins with %d bytes, want %d", got, pathSend/100)
+	s.fill(farAddr, someShares(79)...)
+	if got := s.first(farAddr); got != pathSend/80 {
+		t.Errorf("the eightieth connection begins with %d bytes, want %d", got, pathSend/80)
 	}
 }
 
