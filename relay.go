@@ -61,6 +61,8 @@ func (w wish) serve(ctx context.Context, dial func(context.Context, string) (net
 func relay(ctx context.Context, near, far net.Conn) (sent, received int64, err error) {
 	defer near.Close()
 	defer far.Close()
+	streams.enter()
+	defer streams.leave()
 	stop := context.AfterFunc(ctx, func() {
 		abort(near)
 		abort(far)
