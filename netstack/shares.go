@@ -23,12 +23,14 @@ const (
 	maxSend = 12 << 20
 
 	// pathSend is shared by all that send to one peer, and so is what sendRate
-	// bytes a second make in the time of a round trip. What is under way waits in
+	// bytes a second make in the time of a round trip: twice what two cores carry,
+	// since of a send buffer that is refilled when half of it is free that half is
+	// sure to be on its way. What is under way waits in
 	// the sockets on the way, before every packet of other flows, and what does not
 	// fit their 4 MiB is lost; with many flows it takes luck to recover. Half as
 	// much fills the way between processes on one machine as well.
 	pathSend = 2 << 20
-	sendRate = 128 << 20
+	sendRate = 384 << 20
 	// peerSend and allSend bound the memory of the send buffers to one peer, and
 	// of all. Beyond them every connection has minSend.
 	peerSend = 64 << 20
@@ -133,7 +135,7 @@ func (s *sendShares) filled(sh *share, remote netip.Addr, most int, rtt func() t
 
 // part is what each hungry connection to p may have, if there are more of them.
 func (s *sendShares) part(p *sharePeer, more int) int {
-	path := pathSend + int(p.rtt*sendRate/time.Second)
+	path := pathSend + int(min(p.rtt, time.Second)*sendRate/time.Second)
 	size := min(path, peerSend-p.count.held) / max(p.count.hungry+more, 1)
 	size = min(size, (allSend-s.count.held)/max(s.count.hungry+more, 1))
 	return min(max(size, minSend), maxSend)

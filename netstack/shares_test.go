@@ -51,6 +51,7 @@ func TestSendBuffersAreShared(t *testing.T) {
 		{2, 0, pathSend / 2},
 		{50, 0, pathSend / 50},
 		{200, 100 * time.Millisecond, (pathSend + sendRate/10) / 200},
+		{200, 10 * time.Second, peerSend / 200},
 		{200, time.Hour, peerSend / 200},
 		{1000, 0, minSend},
 	} {
