@@ -55,21 +55,22 @@ const (
 
 // A Stack is a TCP/IP host over a link. Its methods may be called concurrently.
 type Stack struct {
-	cfg      Config
-	logger   *slog.Logger
-	addr     [16]byte
-	exit     bool // accepts flows to any destination
-	ipstack  *stack.Stack
-	endpoint *endpoint
-	out      *outbound
-	in       inbound
-	dials    dialTable
-	ports    ports
-	flows    tcpFlows
-	flights  flights
-	shares   sendShares
-	udp      udpTable
-	counters counters
+	cfg       Config
+	logger    *slog.Logger
+	addr      [16]byte
+	exit      bool // accepts flows to any destination
+	ipstack   *stack.Stack
+	endpoint  *endpoint
+	out       *outbound
+	in        inbound
+	dials     dialTable
+	ports     ports
+	flows     tcpFlows
+	flights   flights
+	shares    sendShares
+	receiving receiveShare
+	udp       udpTable
+	counters  counters
 
 	closeOnce sync.Once
 	done      chan struct{} // closed when the stack is

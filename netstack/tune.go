@@ -53,7 +53,6 @@ func (s *Stack) tuneTCP() error {
 	congestion := tcpip.CongestionControlOption("cubic")
 	moderate := tcpip.TCPModerateReceiveBufferOption(true)
 	delay := tcpip.TCPDelayEnabled(false)
-	receive := tcpip.TCPReceiveBufferSizeRangeOption{Min: tcp.MinBufferSize, Default: defaultReceiveBuffer, Max: maxReceiveBuffer}
 	send := tcpip.TCPSendBufferSizeRangeOption{Min: tcp.MinBufferSize, Default: firstSend, Max: maxSend}
 	rtoMin := tcpip.TCPMinRTOOption(minRTO)
 	rto := tcpip.TCPMaxRTOOption(maxRTO)
@@ -61,11 +60,13 @@ func (s *Stack) tuneTCP() error {
 	wait := tcpip.TCPTimeWaitTimeoutOption(timeWait)
 	reuse := tcpip.TCPTimeWaitReuseGlobal
 	for _, o := range []tcpip.SettableTransportProtocolOption{
-		&sack, &recovery, &congestion, &moderate, &delay, &receive, &send, &rtoMin, &rto, &linger, &wait, &reuse,
+		&sack, &recovery, &congestion, &moderate, &delay, &send, &rtoMin, &rto, &linger, &wait, &reuse,
 	} {
 		if err := s.ipstack.SetTransportProtocolOption(tcp.ProtocolNumber, o); err != nil {
 			return fmt.Errorf("set %T: %s", o, err)
 		}
 	}
+	s.receiving.apply = s.setReceiveBuffers
+	s.receiving.add(0)
 	return nil
 }
