@@ -236,9 +236,11 @@ func (n *twoAS) exchange(t *testing.T, a, b *rawTunnel) {
 	}
 	n.left.blameless(t)
 	n.right.blameless(t)
-	if c := n.left.snap.Counters(); c["snap_network_in"] != 1 || c["snap_network_out"] != 1 || c["snap_ports"] != 1 {
-		t.Errorf("counters %v", c)
-	}
+	// What has arrived is counted a moment later by who sent it.
+	eventually(t, "the counters", func() bool {
+		c := n.left.snap.Counters()
+		return c["snap_network_in"] == 1 && c["snap_network_out"] == 1 && c["snap_ports"] == 1
+	})
 }
 
 // Tunnels from the same port number, and at the address of the SNAP itself, get
