@@ -25,10 +25,10 @@ const (
 	// pathSend is shared by all that send to one peer, and so is what sendRate
 	// bytes a second make in the time of a round trip: twice what two cores carry,
 	// since of a send buffer that is refilled when half of it is free that half is
-	// sure to be on its way. What is under way waits in
-	// the sockets on the way, before every packet of other flows, and what does not
-	// fit their 4 MiB is lost; with many flows it takes luck to recover. Half as
-	// much fills the way between processes on one machine as well.
+	// sure to be on its way. What is under way waits in the sockets on the way,
+	// before every packet of other flows, and what does not fit their 4 MiB is
+	// lost; with many flows it takes luck to recover. Half as much as pathSend
+	// fills the way between processes on one machine as well.
 	pathSend = 2 << 20
 	sendRate = 384 << 20
 	// peerSend and allSend bound the memory of the send buffers to one peer, and
