@@ -153,8 +153,8 @@ func abort(c net.Conn) {
 }
 
 // growStack gives a new goroutine the stack that serving a connection needs, all
-// at once: doubled as the need arises it is copied several times, which was a
-// tenth of the CPU time of a short connection.
+// at once: doubled as the need arises it is copied several times, which shows in
+// the CPU time of a short connection.
 //
 //go:noinline
 func growStack() {

@@ -22,12 +22,14 @@
 //
 // Flows take turns on their way out, sparse ones first, and nothing of TCP's is
 // dropped there. The connections that send as fast as they may share what their
-// send buffers take, so that they carry the same and memory stays bounded.
+// send buffers take, so that they carry the same and memory stays bounded. What
+// may be received before somebody reads it is shared among all connections.
 //
 // What TCP has in flight is remembered by reference. When nothing comes back for
 // too long, some of it goes out again, and when the silence has ended, some of
 // every connection: the answers tell gVisor at once what an outage has cost,
-// where its own timer would let it crawl.
+// where its own timer would let it crawl. Packets that were lost by chance, or
+// that are only late, are mended from it without gVisor's knowledge (mend).
 //
 // Errors satisfy errors.Is with the syscall errors that the kernel's sockets
 // would give ([syscall.ECONNREFUSED], [syscall.EHOSTUNREACH],

@@ -88,9 +88,8 @@ type batch struct {
 	bytes   []byte
 }
 
-// maxBatchMemory is what a batch keeps for the next one: the frames of eight
-// super-segments of 64 KiB, which is the most that a stack sends at a time, with
-// their headers.
+// maxBatchMemory is what a batch keeps for the next one: twice the five
+// super-segments of 64 KiB that a stack sends at a time, and their headers.
 const maxBatchMemory = 768 << 10
 
 // WritePackets sends datagrams to the addresses in to, on their paths, as one

@@ -52,7 +52,7 @@ func (c *candidates) dropStrayCores(dst scion.IA) {
 }
 
 // within returns the candidates, or as many of the shortest of each kind as the
-// combinator has so much work with. A thousand segments that all meet would
+// ways has so much work with. A thousand segments that all meet would
 // make many millions of paths.
 func (c candidates) within(most int) candidates {
 	longest := max(len(c.ups), len(c.cores), len(c.downs))
