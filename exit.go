@@ -71,8 +71,7 @@ func NewExit(cfg ExitConfig) (*Exit, error) {
 		e.cfg.HandshakeLimit = defaultHandshakeLimit()
 	}
 	var err error
-	own := &ownAddrs{ask: isOwn}
-	if e.policy, err = newPolicy(cfg.Allow, cfg.Deny, func(ip netip.Addr) bool { return own.has(ip, time.Now()) }); err != nil {
+	if e.policy, err = newPolicy(cfg.Allow, cfg.Deny, isOwn); err != nil {
 		return nil, err
 	}
 	inner := innerAddr(e.PublicKey(), 0)

@@ -3,6 +3,7 @@ package snapproxy
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"syscall"
 )
@@ -126,6 +127,18 @@ func embedded(ip netip.Addr) (netip.Addr, bool) {
 		return netip.AddrFrom4([4]byte(a[12:])), true
 	}
 	return netip.Addr{}, false
+}
+
+// isOwn reports whether ip is an address of this host: a socket connected to
+// an own address has that address at both ends. Nothing is sent. (Listing the
+// interfaces instead would open a netlink socket.)
+func isOwn(ip netip.Addr) bool {
+	c, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(ip, 9)))
+	if err != nil {
+		return false
+	}
+	defer c.Close()
+	return c.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap() == ip.Unmap()
 }
 
 func prefixes(list ...string) []netip.Prefix {
