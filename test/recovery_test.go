@@ -169,5 +169,6 @@ func TestRecoveryFromABadNetwork(t *testing.T) {
 	s.lose.Store(0)
 	w.SetDeadline(time.Now().Add(2 * patience))
 	w.wants("into the dark")
+	tp.serves(t) // which is told a moment after the first packet has come
 	carry(t, connectSOCKS(t, tp.socks, mirror.addr), 1<<20)
 }
